@@ -300,8 +300,8 @@ pub mod __private {
         call::{Call, Restoring, Taking},
         event::EventSlot,
         plugin::{
-            NoSchema, RawConfig, SchemaOf, by_default, lent_schema, payload_schema, reply_schema,
-            type_of,
+            NoSchema, RawConfig, SchemaOf, SentSchemas, by_default, lent_schema, payload_schema,
+            reply_schema, type_of,
         },
         running::header,
         state::{Restore, Snapshot, read_as},

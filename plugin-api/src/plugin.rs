@@ -34,7 +34,7 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     const EMITS: &'static [&'static str];
     /// JSON Schemas of their payloads, in the same order.
     #[doc(hidden)]
-    const EMIT_SCHEMAS: &'static [fn() -> Value];
+    const EMIT_SCHEMAS: &'static [fn() -> SentSchemas];
     /// Their types, in the same order; nothing where the name alone is declared.
     #[doc(hidden)]
     const EMIT_TYPES: &'static [fn() -> Option<TypeDescription>];
@@ -77,7 +77,7 @@ pub struct Handler<P> {
     /// JSON Schema of its payload.
     pub payload_schema: fn() -> Value,
     /// JSON Schema of its reply.
-    pub reply_schema: fn() -> Value,
+    pub reply_schema: fn() -> SentSchemas,
     /// The type of its payload.
     pub payload_type: fn() -> TypeDescription,
     /// Starts a call.
@@ -134,8 +134,18 @@ pub fn lent_schema<T: LentPayload<'static>>() -> Value {
 }
 
 /// The JSON Schema of a reply, for [`Handler`].
-pub fn reply_schema<T: HandlerReply>() -> Value {
-    sent_schema::<T>()
+pub fn reply_schema<T: HandlerReply>() -> SentSchemas {
+    sent_schemas::<T>()
+}
+
+/// JSON Schemas of what is sent.
+#[derive(Default)]
+pub struct SentSchemas {
+    /// As serde writes it; null where nothing is known.
+    pub sent: Value,
+    /// As the same type reads it, where that is another one: whoever takes that takes all of it,
+    /// also where the two cannot be compared, as two patterns of a decimal number.
+    pub read: Option<Value>,
 }
 
 /// The type of a payload, for [`Handler`], with what its values are known by.
@@ -148,8 +158,8 @@ pub struct SchemaOf<T>(PhantomData<T>);
 
 impl<T: schemars::JsonSchema> SchemaOf<T> {
     /// Of what is sent.
-    pub fn sent() -> Value {
-        sent_schema::<T>()
+    pub fn sent() -> SentSchemas {
+        sent_schemas::<T>()
     }
 
     /// Of what is read.
@@ -161,8 +171,8 @@ impl<T: schemars::JsonSchema> SchemaOf<T> {
 /// Found by the compiler for those that have none.
 pub trait NoSchema {
     /// Nothing is known.
-    fn sent() -> Value {
-        Value::Null
+    fn sent() -> SentSchemas {
+        SentSchemas::default()
     }
 
     /// Nothing is known.
@@ -175,9 +185,11 @@ impl<T> NoSchema for SchemaOf<T> {}
 
 /// Of what serde writes: a field with a default is always there, where whoever reads it may miss
 /// it.
-fn sent_schema<T: schemars::JsonSchema + ?Sized>() -> Value {
+fn sent_schemas<T: schemars::JsonSchema>() -> SentSchemas {
     let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
-    settings.into_generator().into_root_schema_for::<T>().to_value()
+    let sent = settings.into_generator().into_root_schema_for::<T>().to_value();
+    let read = Some(schema::<T>()).filter(|read| *read != sent);
+    SentSchemas { sent, read }
 }
 
 fn schema<T: schemars::JsonSchema>() -> Value {

@@ -20,7 +20,7 @@ use crate::{
     context::Context,
     error::{Error, Result},
     log, payload,
-    plugin::{Plugin, RawConfig},
+    plugin::{Plugin, RawConfig, SentSchemas},
     runtime::OwnRuntime,
     scope::{Caller, Scope},
     state,
@@ -83,18 +83,22 @@ impl<P> Running<P> {
 // SAFETY: what a call gets goes into its future alone; see `begun`.
 unsafe impl<P: Plugin> Exported for Running<P> {
     fn describe() -> Result<Buffer, FailureTexts> {
-        let handlers = P::HANDLERS.iter().map(|handler| HandlerDescription {
-            name: handler.name.to_owned(),
-            summary: handler.summary.to_owned(),
-            payload: (handler.payload_schema)(),
-            reply: (handler.reply_schema)(),
-            payload_type: Some((handler.payload_type)()),
+        let handlers = P::HANDLERS.iter().map(|handler| {
+            let SentSchemas { sent, read } = (handler.reply_schema)();
+            HandlerDescription {
+                name: handler.name.to_owned(),
+                summary: handler.summary.to_owned(),
+                payload: (handler.payload_schema)(),
+                reply: sent,
+                reply_read: read,
+                payload_type: Some((handler.payload_type)()),
+            }
         });
         let emits = P::EMITS.iter().zip(P::EMIT_SCHEMAS).zip(P::EMIT_TYPES);
-        let emits = emits.map(|((event, schema), payload_type)| EmitDescription {
-            event: (*event).to_owned(),
-            schema: schema(),
-            payload_type: payload_type(),
+        let emits = emits.map(|((event, schemas), payload_type)| {
+            let SentSchemas { sent, read } = schemas();
+            let (event, payload_type) = ((*event).to_owned(), payload_type());
+            EmitDescription { event, schema: sent, read, payload_type }
         });
         let requires = P::REQUIRES.iter().zip(P::REPLY_SCHEMAS);
         let requires = requires.map(|(event, reply)| RequirementDescription {

@@ -16,7 +16,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              const VERSION: &'static str = \"1.0.0\";
              const RUNTIME: bool = false;
              const EMITS: &'static [&'static str] = &[];
-             const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
+             const EMIT_SCHEMAS: &'static [fn() -> ksi_plugin_api::__private::SentSchemas] = &[];
              const REQUIRES: &'static [&'static str] = &[];
              const EMIT_TYPES: &'static [fn() -> Option<ksi_plugin_api::__private::TypeDescription>] = &[];
              const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];
@@ -37,7 +37,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
              }];
              const HANDLERS: &'static [Handler<Self>] = &[Handler {
                  name: \"keep\", summary: \"\", subscriptions: &[\"a:keep\"], priority: 0, timeout_ms: 0,
-                 blocking: false, payload_schema: || json!(null), reply_schema: || json!(null),
+                 blocking: false, payload_schema: || json!(null), reply_schema: Default::default,
                  payload_type: || ksi_plugin_api::__private::type_of::<()>(None),
                  call: |call| call.run::<u8, _, _>(|_| None, |plugin, ctx, give| {
                      *KEPT.lock().unwrap() = Some((plugin, ctx));

@@ -25,6 +25,9 @@ pub struct EmitDescription {
     pub event: String,
     /// JSON Schema of its payload; null where only the name is declared.
     pub schema: Value,
+    /// The same as its own type reads it, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Value>,
     /// The type of its payload, where that is declared. Builds before there was this say nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_type: Option<TypeDescription>,
@@ -50,6 +53,9 @@ pub struct HandlerDescription {
     pub payload: Value,
     /// JSON Schema of its reply.
     pub reply: Value,
+    /// The same as its own type reads it, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_read: Option<Value>,
     /// The type of its payload. Builds before there was this say nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_type: Option<TypeDescription>,

@@ -33,14 +33,14 @@ impl<P: Plugin> Setup<P> {
     /// #     }
     /// # }
     /// # mod warehouse {
-    /// #     use ksi_plugin_api::{__private::{RawConfig, Restore, Snapshot, TypeDescription}, Context, Handler, Plugin, Result, Value};
+    /// #     use ksi_plugin_api::{__private::{RawConfig, Restore, SentSchemas, Snapshot, TypeDescription}, Context, Handler, Plugin, Result, Value};
     /// #     pub struct Warehouse;
     /// #     impl Plugin for Warehouse {
     /// #         const NAME: &'static str = "warehouse";
     /// #         const VERSION: &'static str = "1.0.0";
     /// #         const RUNTIME: bool = false;
     /// #         const EMITS: &'static [&'static str] = &[];
-    /// #         const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
+    /// #         const EMIT_SCHEMAS: &'static [fn() -> SentSchemas] = &[];
     /// #         const EMIT_TYPES: &'static [fn() -> Option<TypeDescription>] = &[];
     /// #         const REQUIRES: &'static [&'static str] = &[];
     /// #         const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];

@@ -240,7 +240,7 @@ impl Plugin for Player {
     const VERSION: &'static str = "1.0.0";
     const RUNTIME: bool = false;
     const EMITS: &'static [&'static str] = &[];
-    const EMIT_SCHEMAS: &'static [fn() -> Value] = &[];
+    const EMIT_SCHEMAS: &'static [fn() -> ksi_plugin_api::__private::SentSchemas] = &[];
     const EMIT_TYPES: &'static [fn() -> Option<ksi_plugin_api::__private::TypeDescription>] = &[];
     const REQUIRES: &'static [&'static str] = &[];
     const REPLY_SCHEMAS: &'static [fn() -> Value] = &[];

@@ -34,7 +34,7 @@ fn implementation(plugin: &Plugin) -> TokenStream {
     let restores = state.restores.iter().map(restore);
     let initialize = initialize(plugin);
     let emit_schemas = emits.iter().map(|event| match event {
-        EventRef::Name(_) => schema_of(None, "sent"),
+        EventRef::Name(_) => quote!(::core::default::Default::default),
         EventRef::Type(ty) => schema_of(Some(ty), "sent"),
     });
     let emit_types = emits.iter().map(|event| match event {
@@ -54,7 +54,8 @@ fn implementation(plugin: &Plugin) -> TokenStream {
             const RUNTIME: bool = #runtime;
             const EXCLUSIVE: bool = #exclusive;
             const EMITS: &'static [&'static str] = &[#(#emits),*];
-            const EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = &[#(#emit_schemas),*];
+            const EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::__private::SentSchemas] =
+                &[#(#emit_schemas),*];
             const EMIT_TYPES: &'static [fn() -> ::core::option::Option<
                 ::ksi_plugin_api::__private::TypeDescription
             >] = &[#(#emit_types),*];

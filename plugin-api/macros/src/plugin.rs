@@ -266,8 +266,8 @@ mod tests {
             "const VERSION: &'static str = \"0.3.1\";",
             "const RUNTIME: bool = true;",
             "EMITS: &'static [&'static str] = &[\"x:y\", <Greeted as ::ksi_plugin_api::Event>::NAME]",
-            "EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::Value] = \
-             &[|| ::ksi_plugin_api::Value::Null, { #[allow(unused_imports)] \
+            "EMIT_SCHEMAS: &'static [fn() -> ::ksi_plugin_api::__private::SentSchemas] = \
+             &[::core::default::Default::default, { #[allow(unused_imports)] \
              use ::ksi_plugin_api::__private::NoSchema as _; \
              ::ksi_plugin_api::__private::SchemaOf::<Greeted>::sent }]",
             "EMIT_TYPES: &'static [fn() -> ::core::option::Option< \

@@ -11,7 +11,7 @@
 
 use std::{fmt, sync::Arc};
 
-use ksi_abi::{Description, HandlerDescription, Pattern};
+use ksi_abi::{Description, EmitDescription, HandlerDescription, Pattern};
 use ksi_contracts::{Verdict, compare};
 use serde_json::Value;
 
@@ -95,10 +95,10 @@ impl<'a> Judging<'a> {
                 continue;
             }
             for (name, handler) in self.candidate.handlers_of(event) {
-                let Some(wrong) = difference(&emit.schema, &handler.payload) else { continue };
+                let Some(wrong) = Sent::by(emit).difference(&handler.payload) else { continue };
                 let earlier = before.is_some_and(|before| {
                     let mut handlers = before.handlers_of(event);
-                    handlers.any(|(_, handler)| is_broken(&emit.schema, &handler.payload))
+                    handlers.any(|(_, handler)| Sent::by(emit).is_broken(&handler.payload))
                 });
                 let what = format!(
                     "{} sends {event}, and `{name}` of this version does not take all of it",
@@ -117,11 +117,11 @@ impl<'a> Judging<'a> {
                 continue;
             }
             for (name, handler) in other.handlers_of(event) {
-                let Some(wrong) = difference(&emit.schema, &handler.payload) else { continue };
+                let Some(wrong) = Sent::by(emit).difference(&handler.payload) else { continue };
                 let earlier = before.is_some_and(|before| {
                     let mut emits = before.description.emits.iter();
                     emits.any(|emit| {
-                        emit.event == *event && is_broken(&emit.schema, &handler.payload)
+                        emit.event == *event && Sent::by(emit).is_broken(&handler.payload)
                     })
                 });
                 let what = format!(
@@ -144,10 +144,10 @@ impl<'a> Judging<'a> {
             for (name, handler) in self.candidate.handlers_of(event) {
                 is_handled = true;
                 let Some(read) = read else { continue };
-                let Some(wrong) = difference(&handler.reply, &read.reply) else { continue };
+                let Some(wrong) = Sent::as_reply(handler).difference(&read.reply) else { continue };
                 let earlier = before.is_some_and(|before| {
                     let mut handlers = before.handlers_of(event);
-                    handlers.any(|(_, handler)| is_broken(&handler.reply, &read.reply))
+                    handlers.any(|(_, handler)| Sent::as_reply(handler).is_broken(&read.reply))
                 });
                 let what = format!(
                     "{} reads the reply to {event}, and `{name}` of this version does not reply so",
@@ -174,7 +174,7 @@ impl<'a> Judging<'a> {
                 continue;
             }
             for (name, handler) in other.handlers_of(event) {
-                let Some(wrong) = difference(&handler.reply, &read.reply) else { continue };
+                let Some(wrong) = Sent::as_reply(handler).difference(&read.reply) else { continue };
                 let what = format!(
                     "this version reads the reply to {event}, and `{name}` of {} does not reply so",
                     other.live()
@@ -194,7 +194,7 @@ impl<'a> Judging<'a> {
                 let mut is_handled = false;
                 for (name, handler) in self.candidate.handlers_of(event) {
                     is_handled = true;
-                    let wrong = difference(&earlier.payload, &handler.payload);
+                    let wrong = Sent::by_anybody(&earlier.payload).difference(&handler.payload);
                     let Some(wrong) = wrong else { continue };
                     let what = format!(
                         "clients could send {event}, and `{name}` of this version does not take \
@@ -293,20 +293,49 @@ fn is_silent(schema: &Value) -> bool {
     }
 }
 
-/// What is wrong between a sender and a taker.
-fn difference(sent: &Value, taken: &Value) -> Option<Wrong> {
-    if is_silent(sent) || is_silent(taken) || sent == taken {
-        return None;
-    }
-    match compare(sent, taken) {
-        Verdict::Compatible => None,
-        Verdict::Broken(breaks) => Some(Wrong::Broken(few(&breaks))),
-        Verdict::Undecided(reasons) => Some(Wrong::Undecided(few(&reasons))),
-    }
+/// What is sent.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    schema: &'a Value,
+    /// What its own type reads, if that is said: whoever takes that takes what is sent.
+    read: Option<&'a Value>,
 }
 
-fn is_broken(sent: &Value, taken: &Value) -> bool {
-    matches!(difference(sent, taken), Some(Wrong::Broken(_)))
+impl<'a> Sent<'a> {
+    fn by(emit: &'a EmitDescription) -> Self {
+        Sent { schema: &emit.schema, read: emit.read.as_ref() }
+    }
+
+    fn as_reply(handler: &'a HandlerDescription) -> Self {
+        Sent { schema: &handler.reply, read: handler.reply_read.as_ref() }
+    }
+
+    fn by_anybody(schema: &'a Value) -> Self {
+        Sent { schema, read: None }
+    }
+
+    /// What is wrong between it and who takes it.
+    fn difference(self, taken: &Value) -> Option<Wrong> {
+        let Sent { schema, read } = self;
+        if is_silent(schema) || is_silent(taken) {
+            return None;
+        }
+        match compare(schema, taken) {
+            Verdict::Compatible => None,
+            Verdict::Broken(breaks) => Some(Wrong::Broken(few(&breaks))),
+            // Two patterns, as of a decimal number that is written in one way and read in several.
+            Verdict::Undecided(_)
+                if read.is_some_and(|read| compare(read, taken) == Verdict::Compatible) =>
+            {
+                None
+            }
+            Verdict::Undecided(reasons) => Some(Wrong::Undecided(few(&reasons))),
+        }
+    }
+
+    fn is_broken(self, taken: &Value) -> bool {
+        matches!(self.difference(taken), Some(Wrong::Broken(_)))
+    }
 }
 
 /// The first of them, and how many there are beside.

@@ -29,7 +29,7 @@ impl Plugin {
 
     fn emits(mut self, event: &str, schema: Value) -> Self {
         let event = event.to_owned();
-        self.1.emits.push(EmitDescription { event, schema, payload_type: None });
+        self.1.emits.push(EmitDescription { event, schema, ..EmitDescription::default() });
         self
     }
 
@@ -151,6 +151,19 @@ fn what_clients_could_send_and_can_no_longer_is_told_with_what_is_missing() {
     let findings = judged(&handles("a:c", &["x"]), Some(&before), &[]);
     assert_eq!(findings.warned, ["clients could send a:b: nobody handles it any more"]);
     assert_eq!(judged(&handles("a:b", &[]), Some(&before), &[]), Findings::default());
+}
+
+#[test]
+fn what_is_sent_as_a_type_that_the_taker_reads_is_taken_also_where_the_two_cannot_be_compared() {
+    let number = |pattern| json!({"type": "string", "pattern": pattern});
+    let (sent, read) = (number("^-?[0-9]+$"), number("^-?[0-9]+(e[0-9]+)?$"));
+    let taker = Plugin::new("taker", &[("a:b", read.clone(), NOTHING)]);
+    let mut sender = Plugin::new("sender", &[]).emits("a:b", sent);
+    assert_eq!(judged(&taker, None, &[&sender]).warned.len(), 1, "it cannot be told");
+    sender.1.emits[0].read = Some(read);
+    assert_eq!(judged(&taker, None, &[&sender]), Findings::default());
+    let other = Plugin::new("taker", &[("a:b", number("^x$"), NOTHING)]);
+    assert_ne!(judged(&other, None, &[&sender]), Findings::default());
 }
 
 #[test]
