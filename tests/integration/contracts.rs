@@ -340,3 +340,57 @@ fn plugins_with_state_that_call_one_another_are_replaced_as_one_under_load() {
     host.until_unmapped("ping");
     host.until_unmapped("pong");
 }
+
+#[test]
+fn of_files_that_do_not_go_live_together_none_is_tried_alone_later() {
+    // One of them is given a configuration that it does not take.
+    let host = TestHost::builder()
+        .plugin("shop.so", &built().shop[0])
+        .config("[contracts]\npolicy = 'off'\n[recovery]\nfirst = '10ms'\n[plugin.stock]\nx = 1")
+        .start();
+    host.until_live("shop", 1);
+    let stock = host.dir().join("stock.so");
+    std::fs::write(&stock, &built().stock[0].0).unwrap();
+    let files = [host.file("shop.so"), stock];
+    let [shop, stock] = files.each_ref().map(|file| file.to_str().unwrap());
+    let refused = host.ksi(&["load", shop, stock]).fails(1);
+    assert!(refused.contains("none of the files") && refused.contains("initialize"), "{refused}");
+    // A try of its own is noted, and one that failed is tried again.
+    let told = host.ksi(&["load", stock]).fails(1);
+    assert!(!told.contains("none of the files"), "{told}");
+    let tried = |log: &String| log.matches("trying again").count();
+    until(
+        "the one that was asked for alone is tried again",
+        || host.process.stderr(),
+        |log| tried(log) > 0,
+    );
+    let log = host.process.stderr();
+    let before = log.split("trying again").next().unwrap().matches("did not initialize").count();
+    assert_eq!(before, 2, "once together and once alone: {log}");
+    assert_eq!(host.module("shop")["generation"], 1);
+}
+
+#[test]
+fn a_file_that_was_refused_goes_live_when_the_operator_lets_it() {
+    let host = host("");
+    host.drop_in("shop.so", &built().shop[1]);
+    last_error(&host, "shop");
+    std::fs::write(host.dir().join("ksi.toml"), "[contracts]\npolicy = 'warn'").unwrap();
+    host.ksi(&["config", "reload"]).ok();
+    host.until_version("shop", "2.0.0");
+}
+
+#[test]
+fn what_was_unloaded_does_not_come_back_when_the_other_side_of_its_contract_changes() {
+    let host = host("");
+    host.drop_in("shop.so", &built().shop[2]);
+    last_error(&host, "shop");
+    host.drop_in("stock.so", &built().stock[2]);
+    last_error(&host, "stock");
+    host.ksi(&["unload", "stock"]).ok();
+    // Nobody takes any more what it does not send.
+    host.until_version("shop", "3.0.0");
+    host.drop_in("shop.so", &built().shop[2].clone());
+    host.ksi(&["reload", "shop"]).ok();
+    assert_eq!(host.module("stock")["state"], "unloaded");
+}

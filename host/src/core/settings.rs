@@ -286,6 +286,9 @@ impl Core {
             settings.validates_clients.store(validates_clients(&new), Ordering::Relaxed);
             changes
         };
+        if changes.at_once.iter().any(|key| key.starts_with("contracts.")) {
+            self.supervisor.contracts_are_judged_anew();
+        }
         let mut reloaded = ConfigReloaded {
             file,
             applied: changes.at_once,

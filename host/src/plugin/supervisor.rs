@@ -71,6 +71,7 @@ use crate::{
         task_tracker::TaskTracker,
     },
     system::own_thread::OwnThread,
+    text::causes::with_causes,
 };
 use deploy::contracts::Agreement;
 use kept_good::Keeping;
@@ -218,10 +219,13 @@ impl Supervisor {
         let files: BTreeSet<PathBuf> = files.iter().map(absolute).collect();
         self.to_the_end(|supervisor| async move {
             let deployed = supervisor.deploy_together(&files).await;
-            deployed.or_else(|failed| {
-                let (file, error) = *failed;
-                let noted = supervisor.note(&file, Err(error)).map(|deployed| vec![deployed]);
-                noted.map_err(|error| DeployError::Together { source: Box::new(error) })
+            // Nothing is noted of the files: one that is well by itself is not to go live alone
+            // later on, and none is worse than it was for another one.
+            deployed.map_err(|failed| {
+                let (file, source) = *failed;
+                let error = DeployError::Together { source: Box::new(source) };
+                tracing::error!(file = %file.display(), "{}", with_causes(&error));
+                error
             })
         })
         .await
@@ -246,6 +250,7 @@ impl Supervisor {
             if let Some(file) = file {
                 registry.retries.give_up(&file);
                 registry.wait_for(&file, &[]);
+                registry.refuse_for(&file, &[]);
             }
         }
         self.to_the_end(|supervisor| async move {
@@ -301,7 +306,6 @@ impl Supervisor {
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
         drop(self.let_go(generation, retired, FinalState::Keep));
         drop(lock);
-        self.wake_refused_for(&name);
         let duplicates = {
             let mut registry = self.registry();
             let forgotten = registry.forget_unloaded();
@@ -347,6 +351,7 @@ impl Supervisor {
         };
         generation.services.detach();
         self.router.withdraw(name);
+        self.wake_refused_for(name);
         Ok((generation, retired))
     }
 

@@ -159,3 +159,63 @@ async fn what_was_detached_while_it_was_suspended_does_not_go_on() {
     emit(&session).await;
     assert_eq!(instance.0.load(Ordering::Relaxed), 0);
 }
+
+/// One handler, by which its generation is known.
+fn declared(session: &Session, callee: &Arc<dyn Callee>, generation: i32) -> DeclaredRoutes {
+    let spec = HandlerSpec {
+        name: "on".into(),
+        label: crate::label::Label::new("on"),
+        patterns: vec![Pattern::parse("x:y").unwrap()],
+        priority: generation,
+        timeout: None,
+        blocking: false,
+    };
+    session.declared([spec], callee.clone(), None)
+}
+
+#[tokio::test]
+async fn nobody_sees_one_of_two_that_go_live_as_one_without_the_other() {
+    const GENERATIONS: i32 = 300;
+    let first = session();
+    let router = first.router().clone();
+    let callee: Arc<dyn Callee> = Arc::<Instance>::default();
+    let swap = |generation: i32| {
+        let sessions = ["p", "q"].map(|plugin| {
+            let (number, limits) = (generation.unsigned_abs().into(), first.limits.clone());
+            Session::new(plugin.into(), number, router.clone(), limits, false)
+        });
+        let attached = sessions.iter().map(|session| Attachment {
+            session,
+            declared: declared(session, &callee, generation),
+            callee: callee.clone(),
+            keeper: None,
+        });
+        Session::attach_all(attached.collect());
+    };
+    swap(0);
+    let (reading, looks) = (router.clone(), Arc::<AtomicUsize>::default());
+    let looked = looks.clone();
+    let reader = std::thread::spawn(move || {
+        loop {
+            let seen = reading.subscribers();
+            let of = |plugin: &str| {
+                let mut all = seen.iter().filter(|it| &*it.handler.plugin == plugin);
+                all.next().map(|it| it.priority)
+            };
+            let (p, q) = (of("p"), of("q"));
+            assert_eq!(p, q);
+            looked.fetch_add(1, Ordering::Relaxed);
+            if p == Some(GENERATIONS) {
+                return;
+            }
+        }
+    });
+    for generation in 1..=GENERATIONS {
+        let before = looks.load(Ordering::Relaxed);
+        swap(generation);
+        while looks.load(Ordering::Relaxed) == before && !reader.is_finished() {
+            std::thread::yield_now();
+        }
+    }
+    reader.join().unwrap();
+}

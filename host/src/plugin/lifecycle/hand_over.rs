@@ -352,7 +352,10 @@ impl HandOver {
         gates: &[(Arc<Gate>, Policy)],
     ) -> Vec<Held> {
         let turn = Arc::new(self.turn.clone().lock_owned().await);
-        let (gates, policies): (Vec<_>, Vec<_>) = gates.iter().cloned().unzip();
+        let (gates, mut policies): (Vec<_>, Vec<_>) = gates.iter().cloned().unzip();
+        // All wait for the calls of all.
+        let hold = policies.iter().map(|policy| policy.hold).max().unwrap_or_default();
+        policies.iter_mut().for_each(|policy: &mut Policy| policy.hold = hold);
         let holds = Gate::hold_together(&gates).into_iter().zip(policies);
         holds.map(|(hold, policy)| Held::begin(hold, policy, turn.clone())).collect()
     }

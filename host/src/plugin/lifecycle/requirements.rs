@@ -14,9 +14,10 @@ pub(crate) fn missing(
     beside: &[&Manifest],
     subscribers: &Subscribers,
 ) -> Vec<String> {
-    // What the generation before it handles goes with that.
-    let by_others =
-        |event: &str| handlers(event, subscribers).any(|plugin| **plugin != *manifest.name);
+    // What the generations before them handle goes with those.
+    let stays =
+        |plugin: &str| plugin != manifest.name && beside.iter().all(|beside| beside.name != plugin);
+    let by_others = |event: &str| handlers(event, subscribers).any(|plugin| stays(plugin));
     let by_these = |event: &str| beside.iter().any(|it| declares(it, event));
     let handled = |event: &str| declares(manifest, event) || by_these(event) || by_others(event);
     manifest.requires.iter().filter(|event| !handled(event)).cloned().collect()

@@ -83,6 +83,7 @@ impl Supervisor {
             let mut registry = self.registry();
             registry.retries.forget(file);
             registry.wait_for(file, &[]);
+            registry.refuse_for(file, &[]);
             if let Some(plugin) = registry.plugins.get_mut(&live.plugin) {
                 plugin.last_error = None;
             }
@@ -134,7 +135,13 @@ impl Supervisor {
         let lock = self.locks.lock(LockKey::Plugin(name.clone())).await;
         let admitted = match self.admit(&name, &mut candidate, &origin).await {
             Ok(admitted) => admitted,
-            Err(error) => return Err(self.let_go_unused(candidate, error)),
+            Err(error) => {
+                // It may have counted as a version of its plugin for a while.
+                if !matches!(error, DeployError::Contract { .. }) {
+                    self.wake_refused_for(&name);
+                }
+                return Err(self.let_go_unused(candidate, error));
+            }
         };
         let finished = self.finish_admitted(candidate, admitted, origin, lock).await;
         // Its plugin is another one now; or it is not, and counted as one until here.

@@ -220,7 +220,7 @@ impl Supervisor {
     }
 
     async fn file_removed(self: &Arc<Self>, file: &Path) {
-        let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
+        let lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         if std::fs::symlink_metadata(file).is_ok() {
             // It is back already, and that change may have had its lock before this one.
             return;
@@ -229,6 +229,7 @@ impl Supervisor {
             let mut registry = self.registry();
             registry.refused.remove(file);
             registry.waiting.remove(file);
+            registry.refuse_for(file, &[]);
             registry.retries.forget(file);
             (registry.live_of(file), registry.duplicates_of_last(file))
         };
@@ -237,7 +238,13 @@ impl Supervisor {
             // A rename is told as a new file first. If that is this plugin, it takes over, with the
             // state.
             let _ = tokio::time::timeout(RENAMED, self.tries.wait()).await;
+            // That takes the lock of another file, and somebody may have that one and want this one.
+            drop(lock);
             self.duplicate_takes_over(&live.0, file).await;
+            let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
+            if std::fs::symlink_metadata(file).is_ok() {
+                return;
+            }
             // If it is not live any more, it was replaced from another file, as by a rename.
             let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
         } else {

@@ -149,6 +149,8 @@ impl Supervisor {
             let retries = &mut self.registry().retries;
             if error.may_pass() {
                 retries.failed(file, &reason, &self.recovery)
+            } else if matches!(error, DeployError::Contract { .. }) {
+                retries.refused(file, &reason, &self.recovery)
             } else {
                 retries.failed_for_good(file, &reason);
                 None
@@ -337,7 +339,9 @@ fn what_next(error: &DeployError, due: Option<Instant>) -> String {
         }
         // It says itself what it waits for.
         None if matches!(error, DeployError::Missing { .. }) => String::new(),
-        None if let DeployError::Contract { with, .. } = error => {
+        None if let DeployError::Contract { with, .. } = error
+            && !with.is_empty() =>
+        {
             format!("; it is tried again when {} changes", with.join(" or "))
         }
         None if matches!(error, DeployError::Duplicate { .. }) => {

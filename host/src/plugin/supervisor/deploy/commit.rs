@@ -9,7 +9,7 @@ use ksi_kernel::{call::gate::Gate, session::DeclaredRoutes};
 
 use super::{
     super::{
-        Deployed, Supervisor,
+        Deployed, SetAsideResult, Supervisor,
         checkpoint::Checkpoint,
         deployed,
         origin::{Arrived, Origin, Ready},
@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     plugin::{
-        instance::{generation::Generation, live::LiveInstance, services::HostServices},
+        instance::{
+            generation::Generation, info::GenerationInfo, live::LiveInstance,
+            services::HostServices,
+        },
         lifecycle::hand_over::Predecessor,
     },
     sync::keyed_lock::LockGuard,
@@ -40,7 +43,7 @@ pub(super) struct Change {
     pub(super) lock: LockGuard,
 }
 
-/// A generation that is live, whose plugin is not told of yet.
+/// A generation that is live, and that the registry does not know yet.
 struct Swapped {
     file: PathBuf,
     origin: Origin,
@@ -52,6 +55,17 @@ struct Swapped {
     began: Instant,
 }
 
+/// A generation that the registry knows, whose plugin is not told of yet.
+struct Known {
+    file: PathBuf,
+    origin: Origin,
+    info: Arc<GenerationInfo>,
+    replaced: Option<Arc<GenerationInfo>>,
+    before: Option<LiveGeneration>,
+    how: &'static str,
+    aside: Option<SetAsideResult>,
+}
+
 /// What leads to an instance, for the swap.
 type Attaching = (Arc<HostServices>, DeclaredRoutes, Arc<dyn LiveInstance>);
 
@@ -60,7 +74,8 @@ impl Supervisor {
     pub(super) async fn commit(self: &Arc<Self>, change: Change) -> Deployed {
         let (swapped, attaching, gate) = before_the_swap(change);
         HostServices::attach_all(vec![attaching]);
-        let live = self.settle_in(after_the_swap(swapped, gate)).await;
+        let known = self.make_known(after_the_swap(swapped, gate));
+        let live = self.settle_in(known).await;
         self.wake_waiting();
         live
     }
@@ -76,52 +91,61 @@ impl Supervisor {
         HostServices::attach_all(attaching);
         let swapped: Vec<Swapped> =
             swapped.into_iter().map(|(swapped, gate)| after_the_swap(swapped, gate)).collect();
-        let mut live = Vec::with_capacity(swapped.len());
-        for swapped in swapped {
-            live.push(self.settle_in(swapped).await);
+        // All of them are known, and their locks free, before anybody else's lock is waited for.
+        let known: Vec<Known> = swapped.into_iter().map(|it| self.make_known(it)).collect();
+        let mut live = Vec::with_capacity(known.len());
+        for known in known {
+            live.push(self.settle_in(known).await);
         }
         self.wake_waiting();
         live
     }
 
-    /// Has everybody know of a new generation, and lets the one before go.
-    async fn settle_in(self: &Arc<Self>, swapped: Swapped) -> Deployed {
+    /// Has the registry know a new generation, and lets the one before go.
+    fn make_known(self: &Arc<Self>, swapped: Swapped) -> Known {
         let Swapped { file, origin, generation, arrived, before, mut passed, lock, began } =
             swapped;
         let info = generation.info.clone();
         let name = &info.plugin;
+        let Arrived { snapshot, restored, notice, aside, how, held: _ } = arrived;
         let notices = passed.as_mut().map(|passed| std::mem::take(&mut passed.notices));
         let notices = notices.unwrap_or_default();
         for notice in &notices {
             tracing::warn!(plugin = %name, generation = info.number, "{notice}");
         }
-        let replaced = self.install(name, generation, &origin, (arrived.snapshot, notices));
+        let replaced = self.install(name, generation, &origin, (snapshot, notices));
         // Others are compared with what is live from here on.
         drop(passed);
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
-            plugin.checkpoint = arrived.restored.clone().map(|it| Checkpoint::at_first(it, began));
+            plugin.checkpoint = restored.clone().map(|it| Checkpoint::at_first(it, began));
         }
         self.keep_checkpoints(&info);
         self.look_after_process(&info);
-        if let Some(snapshot) = arrived.restored {
+        if let Some(snapshot) = restored {
             self.keep_restored(&info, snapshot);
         }
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
-            plugin.state_notice = arrived.notice;
+            plugin.state_notice = notice;
         }
         drop(lock);
+        Known { file, origin, info, replaced, before, how, aside }
+    }
+
+    /// Has everybody else know of it.
+    async fn settle_in(self: &Arc<Self>, known: Known) -> Deployed {
+        let Known { file, origin, info, replaced, before, how, aside } = known;
         // The file was another plugin before: that one has no file any more.
-        if let Some((before, number)) = before.filter(|(before, _)| before != name) {
+        if let Some((before, number)) = before.filter(|(before, _)| *before != info.plugin) {
             // It may have been replaced from another file meanwhile.
             let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
         }
-        self.tell(&info, replaced.as_deref(), &origin, arrived.how, arrived.aside.as_ref());
+        self.tell(&info, replaced.as_deref(), &origin, how, aside.as_ref());
         match (origin, replaced) {
             (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&info),
             (Origin::File, None) => self.forget_retry(&file),
             (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
         }
-        Deployed { aside: arrived.aside, ..deployed(&info) }
+        Deployed { aside, ..deployed(&info) }
     }
 }
 

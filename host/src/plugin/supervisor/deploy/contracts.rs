@@ -90,23 +90,23 @@ impl Supervisor {
             let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
             live.map(|live| live.info.clone()).collect()
         };
-        // What is about to be live counts in place of what it replaces.
-        let mut parties: BTreeMap<&str, Party<'_>> = BTreeMap::new();
+        // What is about to be live counts beside what it replaces: that may go on after all.
         let live = live.iter().map(|info| (&info.manifest, &info.description));
         let soon = coming.values().map(|promised| (&promised.manifest, &promised.description));
+        let is_of_these =
+            |name: &str| candidates.iter().any(|it| it.promised.manifest.name == name);
+        let others = live.chain(soon).filter(|(manifest, _)| !is_of_these(&manifest.name));
         let these = candidates.iter().map(|it| (&it.promised.manifest, &it.promised.description));
-        for (manifest, description) in live.chain(soon).chain(these) {
-            parties.insert(&manifest.name, Party { manifest, description });
-        }
+        let parties: Vec<Party<'_>> = others
+            .chain(these)
+            .map(|(manifest, description)| Party { manifest, description })
+            .collect();
         let mut notices = Vec::new();
         for (place, Judged { candidate, promised, origin, before }) in candidates.iter().enumerate()
         {
             let name = &*promised.manifest.name;
-            let others: Vec<Party<'_>> = parties
-                .iter()
-                .filter(|(other, _)| **other != name)
-                .map(|(_, party)| *party)
-                .collect();
+            let others: Vec<Party<'_>> =
+                parties.iter().filter(|other| other.manifest.name != name).copied().collect();
             let before = before
                 .map(|it| Party { manifest: &it.info.manifest, description: &it.info.description });
             let own = Party { manifest: &promised.manifest, description: &promised.description };
@@ -142,11 +142,19 @@ impl Supervisor {
     /// Looks again at the files that were refused for what a plugin sends or takes: it does not any
     /// more.
     pub(in crate::plugin::supervisor) fn wake_refused_for(&self, name: &str) {
+        self.wake_refused(|with| with.iter().any(|with| **with == *name));
+    }
+
+    /// Looks again at all of them: the operator has another policy.
+    pub(crate) fn contracts_are_judged_anew(&self) {
+        self.wake_refused(|_| true);
+    }
+
+    fn wake_refused(&self, is_woken: impl Fn(&[Arc<str>]) -> bool) {
         let files = {
             let registry = self.registry();
-            let refused = registry.refused_for.iter();
-            let with = refused.filter(|(_, with)| with.iter().any(|with| **with == *name));
-            with.map(|(file, _)| file.clone()).collect()
+            let woken = registry.refused_for.iter().filter(|(_, with)| is_woken(with));
+            woken.map(|(file, _)| file.clone()).collect()
         };
         self.settle_again(files);
     }

@@ -15,9 +15,8 @@ use futures_util::future::try_join_all;
 use super::{
     super::{
         Deployed, Supervisor,
-        origin::{Arrived, Origin, Prepared, Ready, StateSource},
+        origin::{Arrived, Origin, Ready, StateSource},
         registry::LiveGeneration,
-        retry::DeployReason,
     },
     commit::Change,
     contracts::{Judged, Passed},
@@ -94,12 +93,7 @@ impl Supervisor {
         let _try = self.tries.begin();
         let mut candidates: Vec<Candidate> = Vec::new();
         for file in files {
-            // Whoever asks gets what is live once more.
-            if let Prepared::Candidate(candidate) =
-                self.prepare(file, DeployReason::Asked).await.map_err(at(file))?
-            {
-                candidates.push(*candidate);
-            }
+            candidates.push(self.prepare_member(file).await.map_err(at(file))?);
         }
         candidates.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
         for pair in candidates.windows(2) {
@@ -116,6 +110,15 @@ impl Supervisor {
         let live = self.go_live_together(candidates).await;
         names.iter().for_each(|name| self.wake_refused_for(name));
         live
+    }
+
+    /// Copies a file, reads what it is and lets it be tried. What is known of its earlier tries stays
+    /// as it is until it goes live: another file may be what keeps it from that.
+    async fn prepare_member(&self, file: &Path) -> Result<Candidate, DeployError> {
+        let copied = self.preparation.copy(file, false).await?;
+        let examined = self.preparation.examine(copied).await?;
+        let trial = self.trial(&examined).await;
+        self.preparation.probe(examined, trial).await
     }
 
     async fn go_live_together(
@@ -144,7 +147,17 @@ impl Supervisor {
             () = self.stop.requested() => Err(Box::new((PathBuf::new(), DeployError::Stopping))),
         };
         let changes = self.all_ready(initialized, arrived)?;
-        Ok(self.commit_together(changes).await)
+        let tried: Vec<_> = changes
+            .iter()
+            .map(|change| (change.file.clone(), change.ready.generation.info.hash))
+            .collect();
+        let live = self.commit_together(changes).await;
+        for (file, hash) in tried {
+            // Somebody has asked for them.
+            self.quarantine.lift(hash.to_hex().as_str());
+            self.forget_retry(&file);
+        }
+        Ok(live)
     }
 
     /// Whether the candidates may become the next generations of their plugins, and what is needed

@@ -186,6 +186,23 @@ impl RetrySchedule {
         }
     }
 
+    /// It is refused for what another plugin sends or takes, so it is tried again when that one
+    /// changes, as often as it would have been. One that is quarantined is not looked at then: when
+    /// it is to be tried again.
+    pub(super) fn refused(
+        &mut self,
+        file: &Path,
+        reason: &str,
+        recovery: &RetryPolicy,
+    ) -> Option<Instant> {
+        let known = self.of(file);
+        if known.is_some_and(|(_, failure)| failure.quarantined) {
+            return self.failed(file, reason, recovery);
+        }
+        self.give_up(file);
+        None
+    }
+
     /// It did not work. When it is to be tried again.
     pub(super) fn failed(
         &mut self,
