@@ -255,37 +255,18 @@ impl Supervisor {
         });
     }
 
-    /// The host went back from a version: its file is not loaded again until it changes, it is due,
-    /// or somebody asks.
-    pub(super) fn quarantine(
+    /// The host went back from a version, whose file is quarantined since: that is kept, announced,
+    /// and the file is tried again when it is due.
+    pub(super) fn tell_quarantine(
         self: &Arc<Self>,
         bad: &GenerationInfo,
         reason: &str,
         automatic: bool,
     ) {
         let (due, attempts) = {
-            let mut registry = self.registry();
-            let known = registry.retries.0.get(&bad.file);
-            let known = known.filter(|known| known.hash == Some(bad.hash));
-            let failure = known.and_then(|known| known.failure.as_ref());
-            let attempts = failure.map_or(0, |failure| failure.attempts + 1);
-            // Whoever went back by hand does not want it to come again by itself.
-            let wait = self.recovery.wait(attempts, true).filter(|_| automatic);
-            let due = wait.map(|wait| Instant::now() + wait);
-            let failure = LastFailure {
-                version: Some(bad.manifest.version.clone()),
-                reason: reason.to_owned(),
-                attempts,
-                due,
-                quarantined: true,
-            };
-            let entry = RetryEntry { hash: Some(bad.hash), failure: Some(failure), look: None };
-            registry.retries.put(&bad.file, entry);
-            if let Some(plugin) = registry.plugins.get_mut(&bad.plugin) {
-                let version = &bad.manifest.version;
-                plugin.last_error = Some(format!("went back from version {version}: {reason}"));
-            }
-            (due, attempts)
+            let registry = self.registry();
+            let failure = registry.retries.quarantined(&bad.file, bad.hash);
+            failure.map_or((None, 0), |failure| (failure.due, failure.attempts))
         };
         self.quarantine.rolled_back(bad.about(String::new()), reason, attempts, automatic);
         self.try_again(&bad.file, due);

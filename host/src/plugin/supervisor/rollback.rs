@@ -195,7 +195,7 @@ impl Supervisor {
             }
             deployed => deployed?,
         };
-        self.quarantine(&bad, reason, automatic);
+        self.tell_quarantine(&bad, reason, automatic);
         self.keep_good(&bad).await;
         self.keep_now(name);
         Ok(deployed)

@@ -24,7 +24,8 @@ impl Supervisor {
         origin: &Origin,
         (handed_over, notices): (Option<Snapshot>, Vec<String>),
     ) -> Option<Arc<GenerationInfo>> {
-        let mut registry = self.registry();
+        let mut locked = self.registry();
+        let registry = &mut *locked;
         let old = registry.install(generation);
         let plugin = registry.plugins.get_mut(name)?;
         plugin.contract_notices = notices;
@@ -68,9 +69,14 @@ impl Supervisor {
                 plugin.rollbacks += 1;
                 plugin.previous.iter_mut().for_each(|earlier| earlier.state = None);
                 plugin.previous.retain(|earlier| earlier.info.number != back.number());
+                // Nobody sees the earlier version live, and the other one not quarantined.
+                let (bad, reason) = (&old.info, back.reason());
+                registry.retries.quarantine(bad, reason, back.automatic(), &self.recovery);
+                let version = &bad.manifest.version;
+                plugin.last_error = Some(format!("went back from version {version}: {reason}"));
             }
         }
-        drop(registry);
+        drop(locked);
         let info = old.info.clone();
         drop(self.let_go(old, retired, FinalState::HandedOver));
         Some(info)

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::plugin::lifecycle::error::DeployError;
+use crate::plugin::{instance::info::GenerationInfo, lifecycle::error::DeployError};
 
 /// How many files are remembered; beyond it, the first by path are forgotten.
 const REMEMBERED: usize = 1_024;
@@ -89,6 +89,41 @@ pub(crate) struct LastFailure {
 pub(crate) struct RetrySchedule(pub(super) BTreeMap<PathBuf, RetryEntry>);
 
 impl RetrySchedule {
+    /// The host goes back from a version: its file is not loaded again until it changes, it is due,
+    /// or somebody asks.
+    pub(in crate::plugin::supervisor) fn quarantine(
+        &mut self,
+        bad: &GenerationInfo,
+        reason: &str,
+        automatic: bool,
+        recovery: &RetryPolicy,
+    ) {
+        let known = self.0.get(&bad.file).filter(|known| known.hash == Some(bad.hash));
+        let failure = known.and_then(|known| known.failure.as_ref());
+        let attempts = failure.map_or(0, |failure| failure.attempts + 1);
+        // Whoever went back by hand does not want it to come again by itself.
+        let wait = recovery.wait(attempts, true).filter(|_| automatic);
+        let failure = LastFailure {
+            version: Some(bad.manifest.version.clone()),
+            reason: reason.to_owned(),
+            attempts,
+            due: wait.map(|wait| Instant::now() + wait),
+            quarantined: true,
+        };
+        let entry = RetryEntry { hash: Some(bad.hash), failure: Some(failure), look: None };
+        self.put(&bad.file, entry);
+    }
+
+    /// Why these bytes of a file are quarantined, if they are.
+    pub(in crate::plugin::supervisor) fn quarantined(
+        &self,
+        file: &Path,
+        hash: blake3::Hash,
+    ) -> Option<&LastFailure> {
+        let known = self.0.get(file).filter(|known| known.hash == Some(hash))?;
+        known.failure.as_ref().filter(|failure| failure.quarantined)
+    }
+
     /// A file is about to be tried. Whether it is to be: what is tried again must be what was tried
     /// before.
     pub(in crate::plugin::supervisor) fn begin(
