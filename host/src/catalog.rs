@@ -9,9 +9,11 @@ use serde_json::{Map, Value, json};
 
 use crate::plugin::supervisor::registry::Registry;
 
-/// The host's own events that change plugins, or what is kept of them.
+/// The host's own events that change plugins, or what is kept of them, or have files opened that
+/// are none yet.
 const CHANGES: &[&str] = &[
     "module:load",
+    "module:check",
     "module:reload",
     "module:unload",
     "module:rollback",

@@ -1,4 +1,4 @@
-//! `ksi check`: what a host would say of files, without a host.
+//! `ksi check`: what a host would say of files, without a host, and of one that runs.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{
     bad_files::bad_files,
-    contracts::two_that_do_not_agree,
-    kit::{HostBuilder, Library, Ran, Running, TestHost, ksi_command, put},
+    contracts::{self, built, two_that_do_not_agree},
+    kit::{HostBuilder, Library, Ran, Running, TestHost, ksi_command, put, until},
     python::is_there,
     refused_code::{manifest_of_mine, with_constructor},
 };
@@ -192,4 +192,99 @@ fn what_cannot_be_checked_is_not_taken_for_well() {
     let missing = check(dir.path(), &["missing.so"]);
     assert!(missing.stdout.contains("missing.so is not there"), "{missing:#?}");
     missing.fails(1);
+}
+
+#[test]
+fn a_file_is_held_against_the_plugins_of_a_folder_and_the_version_there() {
+    let (contracts, builder) = (built(), TestHost::builder());
+    let builder =
+        builder.plugin("shop.so", &contracts.shop[0]).plugin("stock.so", &contracts.stock[0]);
+    let dir = builder.dir();
+    fs::create_dir(dir.join("new")).unwrap();
+    let new = |name: &str, library: &Library| put(&dir.join("new").join(name), &library.0);
+    new("libshop.so", &contracts.shop[1]);
+    // By itself it is well.
+    check(dir, &["new/libshop.so"]).ok();
+    let refused = check(dir, &["new/libshop.so", "--against", "plugins"]);
+    for part in ["2.0.0 of shop", "stock 1.0.0", "order:placed", "/total", "removed"] {
+        assert!(refused.stdout.contains(part), "{part} is missing: {refused:#?}");
+    }
+    refused.fails(1);
+    // What changes together passes as that, and clients are warned of.
+    new("libshop.so", &contracts.shop[2]);
+    new("libstock.so", &contracts.stock[2]);
+    check(dir, &["new/libshop.so", "--against", "plugins"]).fails(1);
+    check(dir, &["new/libstock.so", "--against", "plugins"]).fails(1);
+    for together in [
+        &["new", "--against", "plugins"][..],
+        &["new/libshop.so", "new/libstock.so", "--against", "plugins"],
+    ] {
+        let checked = verdicts(&check(dir, &[&["--json"], together].concat()));
+        assert_eq!(checked.len(), 2, "{checked:?}");
+        let remarks = checked["libstock.so"]["remarks"].to_string();
+        assert!(remarks.contains("it would replace stock 1.0.0, "), "{remarks}");
+        assert!(remarks.contains("clients could send order:placed"), "{remarks}");
+    }
+    // Against itself, and beside one that no host takes.
+    fs::write(dir.join("plugins/torn.so"), "no library").unwrap();
+    let told = check(dir, &["plugins/shop.so", "--against", "plugins"]).ok();
+    assert!(told.contains("torn.so was left out, which is refused: "), "{told}");
+    assert!(!told.contains("clients"), "{told}");
+    // The policy is that of the configuration.
+    fs::write(dir.join("its.toml"), "[contracts]\npolicy = 'off'\n").unwrap();
+    new("libshop.so", &contracts.shop[1]);
+    check(dir, &["new/libshop.so", "--against", "plugins", "--config", "its.toml"]).ok();
+}
+
+#[test]
+fn a_host_that_runs_says_of_a_file_what_becomes_of_it_and_nothing_does() {
+    let (host, contracts) = (contracts::host(""), built());
+    let path = |name: &str| host.dir().join(name).to_str().unwrap().to_owned();
+    let (shop, stock) = (path("libshop.so"), path("libstock.so"));
+    let before = host.modules();
+    let held = host.resources();
+    put(shop.as_ref(), &contracts.shop[1].0);
+    let refused = host.ksi(&["check", &shop, "--live"]);
+    let reason = refused.stdout.trim_start_matches("no: ").to_owned();
+    assert!(reason.contains("stock 1.0.0") && reason.contains("/total"), "{refused:#?}");
+    refused.fails(1);
+    put(shop.as_ref(), &contracts.shop[2].0);
+    put(stock.as_ref(), &contracts.stock[2].0);
+    let told = host.ksi(&["check", &shop, &stock, "--live"]).ok();
+    assert!(told.contains("ok: shop 3.0.0, ") && told.contains("ok: stock 3.0.0, "), "{told}");
+    let live = host.file("shop.so");
+    let replaced = format!("mind: it would replace shop 1.0.0, {}", live.display());
+    assert!(told.contains(&replaced), "{told}");
+    let twice = host.ksi(&["check", &shop, host.file("shop.so").to_str().unwrap(), "--live"]);
+    assert!(twice.stdout.contains("shop"), "{twice:#?}");
+    twice.fails(1);
+    let many = [&["check", "--live"][..], &[&*shop; 17]].concat();
+    assert!(host.ksi(&many).fails(1).contains("16"));
+    // Nothing of it counts, or is kept.
+    assert_eq!(host.modules(), before);
+    assert_eq!(host.resources().libraries, held.libraries);
+    // It says the same when it counts.
+    host.drop_in("shop.so", &contracts.shop[1]);
+    let said = until("it is refused", || host.module("shop"), |it| it["last_error"].is_string());
+    let said = said["last_error"].as_str().unwrap();
+    let of_contract =
+        |text: &str| text[text.find("version 2.0.0").unwrap()..].replace([' ', '\n'], "");
+    assert!(of_contract(&reason).starts_with(&of_contract(said)), "{reason}\n{said}");
+}
+
+#[test]
+fn a_file_is_tried_with_the_state_of_the_live_version() {
+    let host = TestHost::builder().plugin("counter.so", &Library::counter(1)).start();
+    host.until_live("counter", 1);
+    host.client().emit("counter:increment", json!({"name": "a"}));
+    let file = host.dir().join("libcounter.so");
+    put(&file, &Library::counter(2).does("restore=fail").0);
+    check(host.dir(), &["libcounter.so"]).ok();
+    let refused = host.ksi(&["check", file.to_str().unwrap(), "--live"]);
+    assert!(refused.stdout.contains("restore fails on purpose"), "{refused:#?}");
+    refused.fails(1);
+    put(&file, &Library::counter(2).0);
+    host.ksi(&["check", file.to_str().unwrap(), "--live"]).ok();
+    assert_eq!(host.module("counter")["version"], "1.0.0");
+    assert_eq!(host.client().reply("counter:increment", json!({"name": "a"}))["data"]["value"], 2);
 }

@@ -13,10 +13,15 @@ use super::list::understood;
 use super::output;
 
 pub(crate) fn load(common: &Common, args: Load) -> Result<(), CommandFailure> {
-    let paths = args.files.iter().map(|file| sendable(file));
+    let Some(files) = as_one(&args.files)? else { return Ok(()) };
+    ask(common, "module:load", &files, args.json)
+}
+
+/// Files as the host is asked for them.
+pub(super) fn as_one(files: &[PathBuf]) -> Result<Option<module::Load>, CommandFailure> {
+    let paths = files.iter().map(|file| sendable(file));
     let mut paths = paths.collect::<Result<Vec<_>, _>>()?.into_iter();
-    let Some(path) = paths.next() else { return Ok(()) };
-    ask(common, "module:load", &module::Load { path, with: paths.collect() }, args.json)
+    Ok(paths.next().map(|path| module::Load { path, with: paths.collect() }))
 }
 
 /// A path that the host finds: its current folder is another one.

@@ -12,8 +12,8 @@ use std::{
 
 use ksi_kernel::{call::tally::Counts, router::host_handler::Failure};
 use ksi_wire::module::{
-    Changed, ConfigTaken, Entry, Events, Handler, Inspect, KeptResource, List, Load, Lost, Named,
-    Rollback, Subscriber, Trial,
+    Changed, CheckedFiles, ConfigTaken, Entry, Events, Handler, Inspect, KeptResource, List, Load,
+    Lost, Named, Rollback, Subscriber, Trial,
 };
 use serde_json::Value;
 
@@ -55,6 +55,11 @@ pub(super) fn register(core: &Arc<Core>) {
                 "Further files, all of which go live by one swap, or none does",
             );
     handle_change(core, load, load_file);
+    let check =
+        Described::new("module:check", "What would become of a plugin file, if it were loaded.")
+            .takes("path", "str", true, "The file")
+            .takes("with", "list", false, "Further files, which would go live by the same swap");
+    handle_change(core, check, check_files);
     let again = "Replaces a plugin by what its file holds now, with its configuration as the file of that has it now.";
     handle_change(core, named("module:reload", again), reload);
     handle_change(
@@ -175,6 +180,12 @@ async fn load_file(core: Arc<Core>, ask: Load) -> Result<Changed, Failure> {
     let mut all = all.into_iter().map(|deployed| done("loaded", Ok(deployed)));
     let first = all.next().transpose()?.unwrap_or_default();
     Ok(Changed { with: all.collect::<Result<_, _>>()?, ..first })
+}
+
+async fn check_files(core: Arc<Core>, ask: Load) -> Result<CheckedFiles, Failure> {
+    let files = [ask.path].into_iter().chain(ask.with).collect();
+    let checked = core.supervisor.check_beside_live(files).await.map_err(failure)?;
+    Ok(checked.into_iter().collect())
 }
 
 async fn reload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {

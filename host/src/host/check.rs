@@ -32,19 +32,60 @@ impl HostBuilder {
     /// # Errors
     /// As for [`start`](Self::start). That a file is refused is no error.
     pub async fn check(mut self, paths: &[PathBuf]) -> Result<Vec<Checked>, StartError> {
-        let (folders, files): (Vec<_>, Vec<_>) =
-            paths.iter().cloned().partition(|path| path.is_dir() && !is_plugin_folder(path));
+        let (folders, files) = folders_and_files(paths);
         let together = !folders.is_empty() || files.len() > 1;
+        self.only_of(folders);
+        let (host, found) = self.prepare()?.unloaded();
+        let files = files.into_iter().chain(found).collect();
+        let checked = host.0.supervisor.check(files, together).await;
+        host.shutdown().await;
+        Ok(checked)
+    }
+
+    /// The same for files that would take the place of others, as one change: of a host that has
+    /// the plugins of these folders. Each is also compared with the version there that it replaces.
+    /// What a folder holds and no host takes is left out; a remark says so.
+    ///
+    /// ```no_run
+    /// # async fn run(entry: ksi_host::ChildEntry) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (files, folders) = (["target/release/libshop.so".into()], ["plugins".into()]);
+    /// let checked = ksi_host::Host::builder(entry).check_against(&files, &folders).await?;
+    /// assert!(checked.iter().all(|checked| checked.verdict.is_ok()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check).
+    pub async fn check_against(
+        mut self,
+        paths: &[PathBuf],
+        folders: &[PathBuf],
+    ) -> Result<Vec<Checked>, StartError> {
+        let (of, files) = folders_and_files(paths);
+        let (listed, _) = folders_and_files(&[folders, &of].concat());
+        self.only_of(listed);
+        let (host, found) = self.prepare()?.unloaded();
+        let is_of = |file: &PathBuf| of.iter().any(|folder| file.parent() == Some(&**folder));
+        let (more, found) = found.into_iter().partition::<Vec<_>, _>(is_of);
+        let files = files.into_iter().chain(more).collect();
+        let checked = host.0.supervisor.check_against(files, found).await;
+        host.shutdown().await;
+        Ok(checked)
+    }
+
+    /// A host of these folders that keeps nothing.
+    fn only_of(&mut self, folders: Vec<PathBuf>) {
         let config = self.config_mut();
         // So that they are listed and trusted as a host's folders are.
         config.plugin_dirs = folders;
         (config.state.persist, config.state.dir, config.recovery.dir) = (false, None, None);
         config.python.spare = false;
-        let (host, found) = self.prepare()?.unloaded();
-        let absolute = |file| std::path::absolute(&file).unwrap_or(file);
-        let files = files.into_iter().map(absolute).chain(found).collect();
-        let checked = host.0.supervisor.check(files, together).await;
-        host.shutdown().await;
-        Ok(checked)
     }
+}
+
+/// Folders of plugins, and what may be one, by absolute paths.
+fn folders_and_files(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    paths.iter().map(absolute).partition(|path| path.is_dir() && !is_plugin_folder(path))
 }

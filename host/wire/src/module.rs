@@ -10,6 +10,7 @@ mod schemas;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use changed::{Changed, ConfigTaken, Lost};
 pub use inspect::{Exchange, Handler, Inspect, KeptResource, Trial};
@@ -24,7 +25,7 @@ pub struct Named {
     pub module_name: String,
 }
 
-/// Loads a file, by `module:load`.
+/// Loads a file, by `module:load`, or asks what would become of it then, by `module:check`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Load {
     /// The file.
@@ -32,6 +33,33 @@ pub struct Load {
     /// Further files, which go live by the same swap, or none of them does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with: Vec<PathBuf>,
+}
+
+/// What would become of files: the reply to `module:check`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckedFiles {
+    /// Whether a host takes all of them.
+    pub ok: bool,
+    /// Each of them.
+    pub checked: Vec<CheckedFile>,
+}
+
+/// What would become of a file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckedFile {
+    /// The file, by its absolute path.
+    pub file: PathBuf,
+    /// Whether a host takes it.
+    pub ok: bool,
+    /// Why it does not: what it says then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What the file says of itself, if a host takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<Value>,
+    /// What somebody should know, each for itself.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// Goes back to an earlier version, by `module:rollback`.

@@ -75,15 +75,27 @@ Several files, and those of a folder, are checked as one host would start them, 
 file, what it requires another one or the host handles, and it keeps its contracts with the others. What a plugin only
 subscribes to when it runs is not seen.
 
+With --against, a host is thought of that has the plugins of a folder, and with --live one that runs is asked: whether it
+would take the files as one change in place of what it has, with its configuration, its policy of contracts, and the state
+of the live plugins in the trial. Nothing in it changes.
+
 Exit codes: 0 a host takes all of them, 1 it refuses one or more, 2 not used as it should be or nothing was checked.
 
 Examples:
   ksi check target/release/libgreeter.so
-  ksi check plugins --config ksi.toml --json")]
+  ksi check plugins --config ksi.toml --json
+  ksi check target/release/libgreeter.so --against plugins
+  ksi check target/release/libgreeter.so --live")]
 pub(crate) struct Check {
     /// Files of plugins, and folders of them
     #[arg(value_name = "FILE-or-FOLDER", required = true)]
     pub(crate) paths: Vec<PathBuf>,
+    /// Compare with the plugins of this folder, and the versions there that they replace; repeatable
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) against: Vec<PathBuf>,
+    /// Ask the host that runs
+    #[arg(long, conflicts_with = "against")]
+    pub(crate) live: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

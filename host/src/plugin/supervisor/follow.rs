@@ -238,7 +238,7 @@ impl Supervisor {
             // A rename is told as a new file first. If that is this plugin, it takes over, with the
             // state.
             let _ = tokio::time::timeout(RENAMED, self.tries.wait()).await;
-            // That takes the lock of another file, and somebody may have that one and want this one.
+            // That takes the lock of another file: somebody may have that one and want this one.
             drop(lock);
             self.duplicate_takes_over(&live.0, file).await;
             let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;

@@ -10,7 +10,7 @@ use super::super::{
     origin::{Admitted, Origin},
     registry::{LiveGeneration, Registry},
 };
-use super::contracts::Judged;
+use super::contracts::{Judged, live_party};
 use crate::plugin::{
     file::manifest::Manifest,
     lifecycle::{error::DeployError, hand_over::Predecessor, prepare::Candidate, requirements},
@@ -96,8 +96,9 @@ impl Supervisor {
         let predecessor = self.ready_to_be_judged(name, candidate).await?;
         let passed = {
             let promised = self.promise(candidate).await?;
-            let parties = [Judged { candidate, promised, origin, before: predecessor.as_ref() }];
-            let passed = self.agree(&parties).map_err(|failed| failed.1)?;
+            let before = predecessor.as_ref().map(live_party);
+            let judged = Judged { candidate, promised, origin, before };
+            let passed = self.agree(&[judged]).map_err(|failed| failed.1)?;
             passed.into_iter().next()
         };
         let source = self.source(candidate, predecessor.as_ref(), origin).await?;
@@ -131,16 +132,22 @@ impl Supervisor {
     ) -> Result<(u64, Option<LiveGeneration>), DeployError> {
         self.ensure_running()?;
         let mut registry = self.registry();
-        let candidacy = Candidacy {
-            name,
-            file: &candidate.file,
-            manifest: &candidate.manifest,
-            origin,
-            registry: &registry,
-            subscribers: &self.router.subscribers(),
-            beside,
-        };
-        CHECKS.iter().try_for_each(|check| check(&candidacy))?;
+        self.is_admitted(name, &candidate.file, &candidate.manifest, origin, &registry, beside)?;
         Ok((registry.take_generation(name), registry.live_of(&candidate.file)))
+    }
+
+    /// Whether what a file holds passes all checks.
+    pub(super) fn is_admitted(
+        &self,
+        name: &Arc<str>,
+        file: &Path,
+        manifest: &Manifest,
+        origin: &Origin,
+        registry: &Registry,
+        beside: &[&Manifest],
+    ) -> Result<(), DeployError> {
+        let subscribers = &self.router.subscribers();
+        let candidacy = Candidacy { name, file, manifest, origin, registry, subscribers, beside };
+        CHECKS.iter().try_for_each(|check| check(&candidacy))
     }
 }

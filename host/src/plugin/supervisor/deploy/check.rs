@@ -6,24 +6,30 @@
 //! well by themselves. A module of Python is opened too, as it is only known by then; nothing is
 //! initialized but in a trial.
 
+mod as_one;
+
 use std::{
-    mem,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use ksi_wire::module::{CheckedFile, CheckedFiles};
 
 use super::{
     super::{Supervisor, origin::Origin},
     contracts::{Judged, Passed},
 };
-use crate::plugin::{
-    file::manifest::Manifest,
-    instance::info::Tried,
-    lifecycle::{
-        error::DeployError,
-        prepare::{Candidate, has_subscriptions},
-        requirements::missing,
+use crate::{
+    plugin::{
+        file::manifest::Manifest,
+        instance::info::Tried,
+        lifecycle::{
+            error::DeployError,
+            prepare::{Candidate, has_subscriptions},
+            requirements::missing,
+        },
     },
+    text::causes::with_causes,
 };
 
 /// A file, and what a host would do with it.
@@ -47,12 +53,43 @@ pub struct CheckedPlugin {
     pub remarks: Vec<String>,
 }
 
+impl From<&Checked> for CheckedFile {
+    /// The same for other programs.
+    fn from(checked: &Checked) -> Self {
+        let (file, ok) = (checked.file.clone(), checked.verdict.is_ok());
+        match &checked.verdict {
+            Ok(it) => CheckedFile {
+                file,
+                ok,
+                // A manifest is text, numbers and lists of them.
+                plugin: serde_json::to_value(&it.manifest).ok(),
+                remarks: it.remarks.clone(),
+                reason: None,
+            },
+            Err(error) => CheckedFile {
+                file,
+                ok,
+                reason: Some(with_causes(error).to_string()),
+                ..CheckedFile::default()
+            },
+        }
+    }
+}
+
+impl FromIterator<Checked> for CheckedFiles {
+    fn from_iter<I: IntoIterator<Item = Checked>>(checked: I) -> Self {
+        let checked: Vec<CheckedFile> = checked.into_iter().map(|it| (&it).into()).collect();
+        CheckedFiles { ok: checked.iter().all(|it| it.ok), checked }
+    }
+}
+
 /// A file that is being checked.
 struct OnTrial {
     file: PathBuf,
     well: Result<Box<Candidate>, DeployError>,
     /// Of its contracts.
     passed: Option<Passed>,
+    remarks: Vec<String>,
 }
 
 impl Supervisor {
@@ -63,6 +100,15 @@ impl Supervisor {
         files: Vec<PathBuf>,
         together: bool,
     ) -> Vec<Checked> {
+        let mut tried = self.tried(files).await;
+        if together {
+            self.judge(&mut tried).await;
+        }
+        tried.into_iter().map(|tried| self.checked(tried, together)).collect()
+    }
+
+    /// What each is by itself, several at a time.
+    async fn tried(self: &Arc<Self>, files: Vec<PathBuf>) -> Vec<OnTrial> {
         let trying: Vec<_> = files
             .into_iter()
             .map(|file| {
@@ -74,12 +120,14 @@ impl Supervisor {
         let mut tried = Vec::new();
         for (file, trying) in trying {
             let well = trying.await.unwrap_or_else(|error| Err(error.into()));
-            tried.push(OnTrial { file, well: well.map(Box::new), passed: None });
+            tried.push(OnTrial {
+                file,
+                well: well.map(Box::new),
+                passed: None,
+                remarks: Vec::new(),
+            });
         }
-        if together {
-            self.judge(&mut tried).await;
-        }
-        tried.into_iter().map(|tried| self.checked(tried, together)).collect()
+        tried
     }
 
     async fn check_alone(self: &Arc<Self>, file: &Path) -> Result<Candidate, DeployError> {
@@ -116,11 +164,7 @@ impl Supervisor {
                     tried[next].passed = passed;
                     live.push(next);
                 }
-                Err(error) => {
-                    if let Ok(candidate) = mem::replace(&mut tried[next].well, Err(error)) {
-                        self.let_go_untaken(*candidate);
-                    }
-                }
+                Err(error) => self.refuse(&mut tried[next], error),
             }
         }
     }
@@ -151,7 +195,7 @@ impl Supervisor {
 
     /// What there is to say of one, which is let go.
     fn checked(self: &Arc<Self>, tried: OnTrial, together: bool) -> Checked {
-        let OnTrial { file, well, passed } = tried;
+        let OnTrial { file, well, passed, remarks } = tried;
         let verdict = well.map(|candidate| {
             let manifest = candidate.manifest.clone();
             let untried = match &candidate.tried {
@@ -167,8 +211,14 @@ impl Supervisor {
             });
             let distrust = self.preparation.warns_of(&file).map(|error| error.to_string());
             let contracts = passed.iter().flat_map(|passed| passed.notices.iter().cloned());
-            let remarks = distrust.into_iter().chain(manifest.notices.iter().cloned());
-            let remarks = remarks.chain(contracts).chain(untried).chain(others).collect();
+            let own = distrust.into_iter().chain(manifest.notices.iter().cloned());
+            let remarks = remarks
+                .into_iter()
+                .chain(own)
+                .chain(contracts)
+                .chain(untried)
+                .chain(others)
+                .collect();
             CheckedPlugin { manifest, remarks }
         });
         Checked { file, verdict }

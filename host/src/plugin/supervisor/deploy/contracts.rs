@@ -60,9 +60,23 @@ pub(super) struct Judged<'a> {
     pub(super) candidate: &'a Candidate,
     pub(super) promised: Arc<Promised>,
     pub(super) origin: &'a Origin,
-    /// The live generation of its plugin.
-    pub(super) before: Option<&'a Predecessor>,
+    /// What it takes the place of.
+    pub(super) before: Option<Party<'a>>,
 }
+
+/// A live generation.
+pub(super) fn live_party(live: &Predecessor) -> Party<'_> {
+    Party { manifest: &live.info.manifest, description: &live.info.description }
+}
+
+impl Promised {
+    pub(super) fn party(&self) -> Party<'_> {
+        Party { manifest: &self.manifest, description: &self.description }
+    }
+}
+
+/// What somebody should know of what a candidate breaks, or that it must not go live for it.
+type Compared = Result<Vec<String>, DeployError>;
 
 impl Supervisor {
     /// What a candidate sends and takes. It may be open from here on.
@@ -85,58 +99,67 @@ impl Supervisor {
         candidates: &[Judged<'_>],
     ) -> Result<Vec<Passed>, Box<(usize, DeployError)>> {
         let mut coming = self.contracts.coming.lock();
+        let mut notices = Vec::new();
+        for (place, compared) in self.compared(candidates, &coming).into_iter().enumerate() {
+            notices.push(compared.map_err(|error| Box::new((place, error)))?);
+        }
+        let passed = candidates.iter().zip(notices).map(|(judged, notices)| {
+            let plugin: Arc<str> = judged.promised.manifest.name.as_str().into();
+            coming.insert(plugin.clone(), judged.promised.clone());
+            Passed { plugin, coming: self.contracts.coming.clone(), notices }
+        });
+        Ok(passed.collect())
+    }
+
+    /// The same for candidates that do not go live. Nobody else is compared with them.
+    pub(super) fn compare(&self, candidates: &[Judged<'_>]) -> Vec<Compared> {
+        self.compared(candidates, &self.contracts.coming.lock())
+    }
+
+    /// What has passed by this name, and is not live.
+    pub(super) fn promised(&self, name: &str) -> Option<Arc<Promised>> {
+        self.contracts.coming.lock().get(name).cloned()
+    }
+
+    fn compared(
+        &self,
+        candidates: &[Judged<'_>],
+        coming: &BTreeMap<Arc<str>, Arc<Promised>>,
+    ) -> Vec<Compared> {
         let live: Vec<Arc<GenerationInfo>> = {
             let registry = self.registry();
             let live = registry.plugins.values().filter_map(|plugin| plugin.live.as_ref());
             live.map(|live| live.info.clone()).collect()
         };
         // What is about to be live counts beside what it replaces: that may go on after all.
-        let live = live.iter().map(|info| (&info.manifest, &info.description));
-        let soon = coming.values().map(|promised| (&promised.manifest, &promised.description));
+        let live = live
+            .iter()
+            .map(|info| Party { manifest: &info.manifest, description: &info.description });
+        let soon = coming.values().map(|promised| promised.party());
         let is_of_these =
             |name: &str| candidates.iter().any(|it| it.promised.manifest.name == name);
-        let others = live.chain(soon).filter(|(manifest, _)| !is_of_these(&manifest.name));
-        let these = candidates.iter().map(|it| (&it.promised.manifest, &it.promised.description));
-        let parties: Vec<Party<'_>> = others
-            .chain(these)
-            .map(|(manifest, description)| Party { manifest, description })
-            .collect();
-        let mut notices = Vec::new();
-        for (place, Judged { candidate, promised, origin, before }) in candidates.iter().enumerate()
-        {
+        let others = live.chain(soon).filter(|other| !is_of_these(&other.manifest.name));
+        let these = candidates.iter().map(|it| it.promised.party());
+        let parties: Vec<Party<'_>> = others.chain(these).collect();
+        let compared = candidates.iter().map(|Judged { candidate, promised, origin, before }| {
             let name = &*promised.manifest.name;
             let others: Vec<Party<'_>> =
                 parties.iter().filter(|other| other.manifest.name != name).copied().collect();
-            let before = before
-                .map(|it| Party { manifest: &it.info.manifest, description: &it.info.description });
-            let own = Party { manifest: &promised.manifest, description: &promised.description };
             let Findings { refused, mut warned, with } =
-                judge(own, before, &others, &self.contracts.policies);
+                judge(promised.party(), *before, &others, &self.contracts.policies);
             if !refused.is_empty() && is_held_to_them(origin) {
-                let error = DeployError::Contract {
+                return Err(DeployError::Contract {
                     file: candidate.file.clone(),
                     plugin: name.into(),
                     version: promised.manifest.version.clone(),
                     broken: refused,
                     with,
-                };
-                return Err(Box::new((place, error)));
+                });
             }
             warned.extend(refused);
-            notices.push(warned);
-        }
-        let passed = candidates.iter().zip(notices).map(|(judged, notices)| {
-            let plugin: Arc<str> = judged.promised.manifest.name.as_str().into();
-            (plugin, judged.promised.clone(), notices)
+            Ok(warned)
         });
-        let passed: Vec<_> = passed.collect();
-        Ok(passed
-            .into_iter()
-            .map(|(plugin, promised, notices)| {
-                coming.insert(plugin.clone(), promised);
-                Passed { plugin, coming: self.contracts.coming.clone(), notices }
-            })
-            .collect())
+        compared.collect()
     }
 
     /// Looks again at the files that were refused for what a plugin sends or takes: it does not any

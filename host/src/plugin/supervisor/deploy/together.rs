@@ -19,7 +19,7 @@ use super::{
         registry::LiveGeneration,
     },
     commit::Change,
-    contracts::{Judged, Passed},
+    contracts::{Judged, Passed, live_party},
 };
 use crate::{
     plugin::{
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How many files change as one at the most.
-const MOST: usize = 16;
+pub(crate) const MOST: usize = 16;
 
 /// Which file it failed at, and why.
 type Failed = Box<(PathBuf, DeployError)>;
@@ -112,8 +112,8 @@ impl Supervisor {
         live
     }
 
-    /// Copies a file, reads what it is and lets it be tried. What is known of its earlier tries stays
-    /// as it is until it goes live: another file may be what keeps it from that.
+    /// Copies a file, reads what it is and lets it be tried. What is known of its earlier tries
+    /// stays as it is until it goes live: another file may be what keeps it from that.
     async fn prepare_member(&self, file: &Path) -> Result<Candidate, DeployError> {
         let copied = self.preparation.copy(file, false).await?;
         let examined = self.preparation.examine(copied).await?;
@@ -160,6 +160,20 @@ impl Supervisor {
         Ok(live)
     }
 
+    /// An exclusive plugin goes before its next generation comes: there is no one swap.
+    pub(super) fn changes_with_others(
+        &self,
+        candidate: &Candidate,
+        predecessor: Option<&Predecessor>,
+    ) -> Result<(), DeployError> {
+        let is_exclusive = self.is_exclusive(&candidate.manifest)
+            || predecessor.is_some_and(|it| self.is_exclusive(&it.info.manifest));
+        match is_exclusive {
+            true => Err(DeployError::ExclusiveTogether { plugin: name_of(candidate) }),
+            false => Ok(()),
+        }
+    }
+
     /// Whether the candidates may become the next generations of their plugins, and what is needed
     /// for that.
     async fn admit_together(&self, members: &mut [Member]) -> Result<Vec<Admission>, Failed> {
@@ -171,12 +185,7 @@ impl Supervisor {
             let name = name_of(candidate);
             let ready = self.ready_to_be_judged(&name, candidate).await;
             *predecessor = ready.map_err(at(candidate))?;
-            if self.is_exclusive(&candidate.manifest)
-                || predecessor.as_ref().is_some_and(|it| self.is_exclusive(&it.info.manifest))
-            {
-                let file = candidate.file.clone();
-                return Err(Box::new((file, DeployError::ExclusiveTogether { plugin: name })));
-            }
+            self.changes_with_others(candidate, predecessor.as_ref()).map_err(at(candidate))?;
         }
         let mut promises = Vec::new();
         for Member { candidate, .. } in &mut *members {
@@ -196,7 +205,7 @@ impl Supervisor {
                 candidate: &member.candidate,
                 promised,
                 origin: &Origin::File,
-                before: member.predecessor.as_ref(),
+                before: member.predecessor.as_ref().map(live_party),
             })
             .collect();
         let passed = self
@@ -352,6 +361,6 @@ impl Supervisor {
     }
 }
 
-fn name_of(candidate: &Candidate) -> Arc<str> {
+pub(super) fn name_of(candidate: &Candidate) -> Arc<str> {
     candidate.manifest.name.as_str().into()
 }
