@@ -90,7 +90,7 @@ pub(crate) struct Check {
     /// Files of plugins, and folders of them
     #[arg(value_name = "FILE-or-FOLDER", required = true)]
     pub(crate) paths: Vec<PathBuf>,
-    /// Compare with the plugins of this folder, and the versions there that they replace; repeatable
+    /// Compare with the plugins of this folder, and the versions there which they replace
     #[arg(long, value_name = "FOLDER")]
     pub(crate) against: Vec<PathBuf>,
     /// Ask the host that runs
