@@ -9,7 +9,7 @@ use crate::plugin;
 
 /// The steps of a replacement, as they follow one another. What the host names otherwise comes
 /// behind them.
-const STEPS: [&str; 6] = ["settle", "copy", "manifest", "probe", "load", "init"];
+const STEPS: [&str; 7] = ["settle", "copy", "manifest", "probe", "contracts", "load", "init"];
 /// The steps of a hand-over; all but the first are parts of the first.
 const HAND_OVER: [&str; 5] = ["hold", "quiet", "snapshot", "release", "restore"];
 

@@ -9,7 +9,7 @@
 //! JSON) has promised nothing, and there is nothing to compare. Whoever listens to everything takes
 //! part in no contract either.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use ksi_abi::{Description, EmitDescription, HandlerDescription, Pattern};
 use ksi_contracts::{Verdict, compare};
@@ -61,21 +61,73 @@ pub(crate) fn judge(
     others: &[Party<'_>],
     policies: &ContractPolicies,
 ) -> Findings {
-    let mut judging = Judging { candidate, policies, findings: Findings::default() };
-    for other in others {
-        judging.sent_by(*other, before);
-        judging.sent_to(*other, before);
-        judging.read_by(*other, before, others);
-        judging.read_of(*other);
+    let others: Vec<Side<'_>> = others.iter().copied().map(Side::of).collect();
+    let before = before.map(Side::of);
+    let (candidate, before) = (Side::of(candidate), before.as_ref());
+    let mut judging = Judging { candidate: &candidate, policies, findings: Findings::default() };
+    for other in &others {
+        judging.sent_by(other, before);
+        judging.sent_to(other, before);
+        judging.read_by(other, before, &others);
+        judging.read_of(other);
     }
     if let Some(before) = before {
-        judging.of_clients(before, others);
+        judging.of_clients(before, &others);
     }
     judging.findings
 }
 
+/// A party, and its handlers by what they are subscribed to: of a plugin that handles thousands of
+/// events, they are looked for thousands of times.
+struct Side<'a> {
+    party: Party<'a>,
+    /// By the text of the subscription, the places of handlers.
+    named: HashMap<&'a str, Vec<usize>>,
+    patterns: Vec<(Pattern, usize)>,
+}
+
+impl<'a> Side<'a> {
+    fn of(party: Party<'a>) -> Self {
+        let mut side = Side { party, named: HashMap::new(), patterns: Vec::new() };
+        for (place, (subscriptions, _)) in party.handlers().enumerate() {
+            for text in subscriptions {
+                side.named.entry(text).or_default().push(place);
+                // A name is no pattern, and there are far more of those.
+                let pattern = text.contains('*').then(|| Pattern::parse(text).ok()).flatten();
+                let pattern = pattern.filter(names_something);
+                side.patterns.extend(pattern.map(|pattern| (pattern, place)));
+            }
+        }
+        side
+    }
+
+    fn handlers(&self) -> impl Iterator<Item = (&'a Vec<String>, &'a HandlerDescription)> {
+        self.party.handlers()
+    }
+
+    /// Its handlers that are called for an event of this name or pattern, by their names.
+    fn handlers_of(&self, event: &str) -> impl Iterator<Item = (&'a str, &'a HandlerDescription)> {
+        let matching = self.patterns.iter().filter(|(pattern, _)| pattern.matches(event));
+        let mut places: Vec<usize> = matching.map(|(_, place)| *place).collect();
+        places.extend(self.named.get(event).into_iter().flatten());
+        places.sort_unstable();
+        places.dedup();
+        let handlers = &self.party.description.handlers;
+        places.into_iter().filter_map(|place| handlers.get(place)).map(|it| (&*it.name, it))
+    }
+
+    fn is_handled(&self, event: &str) -> bool {
+        self.handlers_of(event).next().is_some()
+    }
+
+    fn live(&self) -> String {
+        let Manifest { name, version, .. } = self.party.manifest;
+        format!("{name} {version}, which is live,")
+    }
+}
+
 struct Judging<'a> {
-    candidate: Party<'a>,
+    candidate: &'a Side<'a>,
     policies: &'a ContractPolicies,
     findings: Findings,
 }
@@ -88,8 +140,8 @@ enum Wrong {
 
 impl<'a> Judging<'a> {
     /// What a live plugin sends, and the candidate takes.
-    fn sent_by(&mut self, other: Party<'a>, before: Option<Party<'a>>) {
-        for emit in &other.description.emits {
+    fn sent_by(&mut self, other: &Side<'_>, before: Option<&Side<'_>>) {
+        for emit in &other.party.description.emits {
             let event = &emit.event;
             if self.policy(event, Some(other)) == OnBreak::Ignore {
                 continue;
@@ -110,8 +162,8 @@ impl<'a> Judging<'a> {
     }
 
     /// What the candidate sends, and a live plugin takes.
-    fn sent_to(&mut self, other: Party<'a>, before: Option<Party<'a>>) {
-        for emit in &self.candidate.description.emits {
+    fn sent_to(&mut self, other: &Side<'_>, before: Option<&Side<'_>>) {
+        for emit in &self.candidate.party.description.emits {
             let event = &emit.event;
             if self.policy(event, Some(other)) == OnBreak::Ignore {
                 continue;
@@ -119,7 +171,7 @@ impl<'a> Judging<'a> {
             for (name, handler) in other.handlers_of(event) {
                 let Some(wrong) = Sent::by(emit).difference(&handler.payload) else { continue };
                 let earlier = before.is_some_and(|before| {
-                    let mut emits = before.description.emits.iter();
+                    let mut emits = before.party.description.emits.iter();
                     emits.any(|emit| {
                         emit.event == *event && Sent::by(emit).is_broken(&handler.payload)
                     })
@@ -134,12 +186,13 @@ impl<'a> Judging<'a> {
     }
 
     /// What a live plugin reads of the candidate's replies.
-    fn read_by(&mut self, other: Party<'a>, before: Option<Party<'a>>, others: &[Party<'a>]) {
-        for event in &other.manifest.requires {
+    fn read_by(&mut self, other: &Side<'_>, before: Option<&Side<'_>>, others: &[Side<'_>]) {
+        for event in &other.party.manifest.requires {
             if self.policy(event, Some(other)) == OnBreak::Ignore {
                 continue;
             }
-            let read = other.description.requires.iter().find(|required| required.event == *event);
+            let read =
+                other.party.description.requires.iter().find(|required| required.event == *event);
             let mut is_handled = false;
             for (name, handler) in self.candidate.handlers_of(event) {
                 is_handled = true;
@@ -155,9 +208,8 @@ impl<'a> Judging<'a> {
                 );
                 self.found(event, Some(other), earlier, &what, wrong);
             }
-            let was_handled =
-                before.is_some_and(|before| before.handlers_of(event).next().is_some());
-            let by_others = || others.iter().any(|it| it.handlers_of(event).next().is_some());
+            let was_handled = before.is_some_and(|before| before.is_handled(event));
+            let by_others = || others.iter().any(|it| it.is_handled(event));
             if was_handled && !is_handled && !by_others() {
                 let what = format!("{} requires {event}", other.live());
                 let wrong = Wrong::Broken("nobody handles it any more".to_owned());
@@ -167,8 +219,8 @@ impl<'a> Judging<'a> {
     }
 
     /// What the candidate reads of a live plugin's replies.
-    fn read_of(&mut self, other: Party<'a>) {
-        for read in &self.candidate.description.requires {
+    fn read_of(&mut self, other: &Side<'_>) {
+        for read in &self.candidate.party.description.requires {
             let event = &read.event;
             if self.policy(event, Some(other)) == OnBreak::Ignore {
                 continue;
@@ -185,7 +237,7 @@ impl<'a> Judging<'a> {
     }
 
     /// What clients could send to the version before.
-    fn of_clients(&mut self, before: Party<'a>, others: &[Party<'a>]) {
+    fn of_clients(&mut self, before: &Side<'_>, others: &[Side<'_>]) {
         for (subscriptions, earlier) in before.handlers() {
             for event in subscriptions {
                 if self.policy(event, None) == OnBreak::Ignore || !names(event) {
@@ -202,7 +254,7 @@ impl<'a> Judging<'a> {
                     );
                     self.found(event, None, false, &what, wrong);
                 }
-                let by_others = || others.iter().any(|it| it.handlers_of(event).next().is_some());
+                let by_others = || others.iter().any(|it| it.is_handled(event));
                 if !is_handled && !by_others() {
                     let what = format!("clients could send {event}");
                     let wrong = Wrong::Broken("nobody handles it any more".to_owned());
@@ -212,15 +264,15 @@ impl<'a> Judging<'a> {
         }
     }
 
-    fn policy(&self, event: &str, other: Option<Party<'_>>) -> OnBreak {
-        let other = other.map(|other| &*other.manifest.name);
-        (self.policies)(event, &self.candidate.manifest.name, other)
+    fn policy(&self, event: &str, other: Option<&Side<'_>>) -> OnBreak {
+        let other = other.map(|other| &*other.party.manifest.name);
+        (self.policies)(event, &self.candidate.party.manifest.name, other)
     }
 
     fn found(
         &mut self,
         event: &str,
-        other: Option<Party<'_>>,
+        other: Option<&Side<'_>>,
         earlier: bool,
         what: &str,
         wrong: Wrong,
@@ -237,7 +289,7 @@ impl<'a> Judging<'a> {
         };
         let Findings { refused, warned, with } = &mut self.findings;
         if is_broken && policy == OnBreak::Refuse {
-            if let Some(name) = other.map(|other| &*other.manifest.name)
+            if let Some(name) = other.map(|other| &*other.party.manifest.name)
                 && !with.iter().any(|known| **known == *name)
             {
                 with.push(name.into());
@@ -254,33 +306,10 @@ impl<'a> Party<'a> {
         let declared = self.manifest.handlers.iter().map(|handler| &handler.subscriptions);
         declared.zip(&self.description.handlers)
     }
-
-    /// Its handlers that are called for an event of this name or pattern, by their names.
-    fn handlers_of(self, event: &str) -> impl Iterator<Item = (&'a str, &'a HandlerDescription)> {
-        let event = event.to_owned();
-        self.handlers()
-            .filter(move |(subscriptions, _)| {
-                subscriptions.iter().any(|text| *text == event || is_one_of(&event, text))
-            })
-            .map(|(_, handler)| (&*handler.name, handler))
-    }
-
-    fn live(self) -> String {
-        let Manifest { name, version, .. } = self.manifest;
-        format!("{name} {version}, which is live,")
-    }
 }
 
 fn names(subscription: &str) -> bool {
     Pattern::parse(subscription).is_ok_and(|pattern| names_something(&pattern))
-}
-
-/// Whether an event is one of those that a pattern names.
-fn is_one_of(event: &str, pattern: &str) -> bool {
-    // A name is no pattern, and there are far more of those.
-    pattern.contains('*')
-        && Pattern::parse(pattern)
-            .is_ok_and(|pattern| names_something(&pattern) && pattern.matches(event))
 }
 
 /// Whether a schema says nothing of what it describes.

@@ -199,3 +199,57 @@ fn a_message_tells_the_first_few_and_how_many_there_are() {
     assert!(text.contains("number 7") && !text.contains("number 8"), "{text}");
     assert!(text.ends_with("And 4 more"), "{text}");
 }
+
+/// What the supervisor's thread does between two plugins' locks:
+/// `cargo test --release -p ksi-host --lib -- --ignored --nocapture candidate_beside_200`.
+#[test]
+#[ignore = "measures a release build"]
+fn a_candidate_beside_200_plugins_with_2000_events_is_judged_in_50_ms() {
+    const PLUGINS: usize = 200;
+    const EACH: usize = 10;
+    let order = |more: &[&str]| {
+        let mut order = object(&["number", "total", "cents"], &["note", "tags"]);
+        order["properties"]["lines"] =
+            json!({"type": "array", "items": object(&["article", "count"], &["note"])});
+        order["properties"]["state"] = json!({"enum": ["open", "paid", "sent"]});
+        more.iter().for_each(|more| order["properties"][more] = json!({"type": "string"}));
+        order
+    };
+    let event = |plugin: usize, at: usize| format!("service_{plugin}:event_{at}");
+    let of = |plugin: usize, handled: &[String], taken: &Value| {
+        let handlers: Vec<_> = handled
+            .iter()
+            .map(|event| (&**event, taken.clone(), json!({"type": "null"})))
+            .collect();
+        let made = Plugin::new(&format!("plugin_{plugin}"), &handlers);
+        (0..EACH).fold(made, |made, at| made.emits(&event(plugin, at), order(&[])))
+    };
+    // Each handles what the next one sends.
+    let all: Vec<Plugin> = (0..PLUGINS)
+        .map(|plugin| {
+            let handled: Vec<String> =
+                (0..EACH).map(|at| event((plugin + 1) % PLUGINS, at)).collect();
+            of(plugin, &handled, &order(&["more"]))
+        })
+        .collect();
+    let others: Vec<&Plugin> = all.iter().collect();
+    let every: Vec<String> =
+        (0..PLUGINS).flat_map(|plugin| (0..EACH).map(move |at| event(plugin, at))).collect();
+    for (kind, handled) in
+        [("one of them", &every[..EACH]), ("one that handles all events", &every)]
+    {
+        for (change, taken) in
+            [("takes the same", order(&["more"])), ("takes more", order(&["a", "b"]))]
+        {
+            let before = of(PLUGINS, handled, &order(&["more"]));
+            let candidate = of(PLUGINS, handled, &taken);
+            let rounds = (0..20).map(|_| {
+                let began = std::time::Instant::now();
+                let findings = judged(&candidate, Some(&before), &others);
+                assert_eq!(findings, Findings::default());
+                began.elapsed()
+            });
+            println!("{kind}, which {change}: {:?}", rounds.min().unwrap());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Whether a candidate may become the next generation of its plugin. A check at load has its place
 //! in [`CHECKS`].
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use ksi_kernel::router::routes::Subscribers;
 
@@ -94,13 +94,15 @@ impl Supervisor {
     ) -> Result<Admitted, DeployError> {
         let (number, before) = self.number(name, candidate, origin, &[])?;
         let predecessor = self.ready_to_be_judged(name, candidate).await?;
+        let promised = self.promise(candidate).await?;
+        let replaced = predecessor.as_ref().map(live_party);
+        let started = Instant::now();
         let passed = {
-            let promised = self.promise(candidate).await?;
-            let before = predecessor.as_ref().map(live_party);
-            let judged = Judged { candidate, promised, origin, before };
+            let judged = Judged { candidate, promised, origin, before: replaced };
             let passed = self.agree(&[judged]).map_err(|failed| failed.1)?;
             passed.into_iter().next()
         };
+        candidate.timings.note("contracts", started.elapsed());
         let source = self.source(candidate, predecessor.as_ref(), origin).await?;
         Ok(Admitted { number, before, predecessor, source, passed })
     }

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use futures_util::future::try_join_all;
@@ -208,12 +209,15 @@ impl Supervisor {
                 before: member.predecessor.as_ref().map(live_party),
             })
             .collect();
+        let started = Instant::now();
         let passed = self
             .agree(&judged)
             .map_err(|failed| Box::new((members[failed.0].candidate.file.clone(), failed.1)))?;
+        let compared = started.elapsed();
         let mut admissions = Vec::new();
-        for ((member, (number, before)), passed) in members.iter().zip(numbers).zip(passed) {
+        for ((member, (number, before)), passed) in members.iter_mut().zip(numbers).zip(passed) {
             let Member { candidate, predecessor, .. } = member;
+            candidate.timings.note("contracts", compared);
             let source = self.source(candidate, predecessor.as_ref(), &Origin::File).await;
             let source = source.map_err(at(candidate))?;
             admissions.push(Admission { number, before, source, passed });
