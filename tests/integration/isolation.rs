@@ -381,9 +381,11 @@ fn no_more_wait_for_a_watch_in_a_process_than_the_operator_allows() {
     let host = isolated("[limits]\nsubscriber_queue = 8\n").plugin("asks.so", &plugin).start();
     let mut client = host.client();
     client.emit("asks:watch", json!([["order:*"], 1_000_000, "later"]));
-    for _ in 0..10 {
+    // More than wait in the host and in the process; and the process has read what was sent to it.
+    for _ in 0..100 {
         client.reply("order:placed", json!({}));
     }
+    client.emit("asks:seen", json!({}));
     client.reply("asks:read", json!({}));
     let seen = || client.emit("asks:seen", json!({}));
     let ended =
