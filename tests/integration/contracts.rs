@@ -1,13 +1,16 @@
 //! Contracts: what a plugin sends and another takes, compared before a version goes live.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fs,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde_json::{Value, json};
 
-use crate::kit::{Library, OutsideCrate, TestHost, until};
+use crate::kit::{Library, OutsideCrate, TestHost, put, until};
 
 /// A plugin that sends `order:placed` with this field beside its number, and replies with the same.
 fn shop(version: &str, field: &str) -> String {
@@ -292,17 +295,58 @@ impl Player {{
     )
 }
 
+fn players() -> &'static [Library; 2] {
+    static BUILT: OnceLock<[Library; 2]> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let api = format!("ksi-plugin-api = {{ path = {:?} }}", crate::kit::plugin_api());
+        [("ping", "contract-ping", "pong"), ("pong", "contract-pong", "ping")].map(
+            |(own, name, other)| {
+                let made = OutsideCrate::with(name, &["cdylib"], &[&api], &player(own, other));
+                Library(made.build(&[]))
+            },
+        )
+    })
+}
+
+#[test]
+fn no_more_events_wait_for_the_state_of_another_plugin_than_the_operator_allows() {
+    let [ping, _] = players();
+    let host = TestHost::builder()
+        .config("[limits]\nheld_events = 10\n[timeouts]\nhold = '60s'")
+        .plugin("ping.so", ping)
+        .plugin("counter.so", &Library::counter(1))
+        .start();
+    host.until_live("ping", 1);
+    host.until_live("counter", 1);
+    let slow = host.dir().join("slow.so");
+    put(&slow, &Library::counter(2).does("restore_in_host=hang").0);
+    fs::rename(host.file("counter.so"), host.dir().join("old.so")).unwrap();
+    let (mut caller, mut other) = (host.client(), host.client());
+    let load = json!({"path": slow, "with": [host.file("ping.so")]});
+    let loading = caller.begin("module:load", load);
+    // From the first that waits on, more than may do so come, and none is refused.
+    let mut sent = 0;
+    let one_more = || {
+        other.begin("ping:ball", json!({"left": 0}));
+        sent += 1;
+        host.module("ping")["held"].as_u64()
+    };
+    until("an event is held", one_more, |held| *held > Some(0));
+    let more: Vec<_> = (0..20).map(|_| other.begin("ping:ball", json!({"left": 0}))).collect();
+    let loaded = caller.end(&loading);
+    let told = loaded["data"]["error"].as_str().unwrap();
+    assert!(told.contains("limits.held_events") && told.contains("of the others"), "{told}");
+    for id in &more {
+        assert!(!other.end(id)["data"].is_null(), "nothing is refused");
+    }
+    assert_eq!(caller.emit("ping:count", json!({})), sent + 20);
+}
+
 #[test]
 fn plugins_with_state_that_call_one_another_are_replaced_as_one_under_load() {
     const BALLS: u64 = 4;
-    let library = |own: &'static str, name: &'static str, other: &str| {
-        let api = format!("ksi-plugin-api = {{ path = {:?} }}", crate::kit::plugin_api());
-        Library(OutsideCrate::with(name, &["cdylib"], &[&api], &player(own, other)).build(&[]))
-    };
-    let host = TestHost::builder()
-        .plugin("ping.so", &library("ping", "contract-ping", "pong"))
-        .plugin("pong.so", &library("pong", "contract-pong", "ping"))
-        .start();
+    let [ping, pong] = players();
+    let host = TestHost::builder().plugin("ping.so", ping).plugin("pong.so", pong).start();
     host.until_live("ping", 1);
     host.until_live("pong", 1);
     let done = AtomicBool::new(false);

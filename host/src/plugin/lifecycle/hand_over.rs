@@ -60,7 +60,7 @@ pub enum HandOverError {
     },
     /// Calls did not end.
     #[error(
-        "its state cannot be handed over: {calls} did not end within {} (timeouts.hold). The file is tried again",
+        "its state cannot be handed over: {calls} did not end within {} (timeouts.hold)",
         humantime::format_duration(*.after)
     )]
     Busy {
@@ -72,7 +72,7 @@ pub enum HandOverError {
     /// The generation that was unloaded before still has it.
     #[error(
         "the generation that was unloaded before has not ended within {}, so its state is not kept yet. `ksi inspect` tells \
-         what holds it. The file is tried again",
+         what holds it",
         humantime::format_duration(*.after)
     )]
     Leaving {
@@ -82,7 +82,7 @@ pub enum HandOverError {
     /// An earlier instance is not gone, and two must not be there at a time.
     #[error(
         "it is exclusive, and an earlier instance of it is not gone after {}: it does not end, or its initialize or its \
-         shutdown does not return. `ksi inspect` tells what holds it. The file is tried again",
+         shutdown does not return. `ksi inspect` tells what holds it",
         humantime::format_duration(*.after)
     )]
     NotReleased {
@@ -99,10 +99,7 @@ pub enum HandOverError {
         after: Duration,
     },
     /// Too many events wait.
-    #[error(
-        "its state cannot be handed over: {limit} waited for it before {step}. The file is \
-         tried again"
-    )]
+    #[error("its state cannot be handed over: {limit} waited for it before {step}")]
     TooManyHeld {
         /// How many may wait, and which setting says so.
         limit: String,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
+use tokio::sync::Barrier;
 
 use super::{
     super::{
@@ -293,6 +294,7 @@ impl Supervisor {
             return Ok(arrived);
         }
         let held = self.hand_over.hold_together(&gates).await;
+        let all_arrived = &Barrier::new(held.len());
         let running = handed_over.into_iter().zip(held).map(async |(member, held)| {
             let (place, predecessor, live, wanted, _) = member;
             let how = match &wanted {
@@ -306,6 +308,10 @@ impl Supervisor {
                 Box::new((file.clone(), error))
             };
             let HandedOver { held, snapshot, .. } = handed.map_err(refused)?;
+            // Its own events wait for the states of the others too.
+            let others =
+                held.while_waiting("the states of the others had arrived", all_arrived.wait());
+            others.await.map_err(refused)?;
             let restored = snapshot.clone();
             Ok::<_, Failed>((
                 place,
