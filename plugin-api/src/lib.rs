@@ -245,6 +245,7 @@ mod report;
 mod routes;
 mod running;
 mod runtime;
+mod schema;
 mod scope;
 mod state;
 mod subscriptions;

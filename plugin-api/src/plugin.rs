@@ -9,7 +9,7 @@ use crate::{
     call::Call,
     context::Context,
     error::{Error, Result},
-    payload,
+    payload, schema,
     state::{Restore, Snapshot},
     types::{BuiltByDefault, Configuration, HandlerPayload, HandlerReply, LentPayload},
 };
@@ -125,12 +125,12 @@ pub fn by_default<T: BuiltByDefault>() -> T {
 
 /// The JSON Schema of a payload, for [`Handler`].
 pub fn payload_schema<T: HandlerPayload>() -> Value {
-    schema::<T>()
+    schema::read::<T>()
 }
 
 /// The same for one that may borrow.
 pub fn lent_schema<T: LentPayload<'static>>() -> Value {
-    schema::<T>()
+    schema::read::<T>()
 }
 
 /// The JSON Schema of a reply, for [`Handler`].
@@ -164,7 +164,7 @@ impl<T: schemars::JsonSchema> SchemaOf<T> {
 
     /// Of what is read.
     pub fn read() -> Value {
-        schema::<T>()
+        schema::read::<T>()
     }
 }
 
@@ -183,15 +183,8 @@ pub trait NoSchema {
 
 impl<T> NoSchema for SchemaOf<T> {}
 
-/// Of what serde writes: a field with a default is always there, where whoever reads it may miss
-/// it.
 fn sent_schemas<T: schemars::JsonSchema>() -> SentSchemas {
-    let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
-    let sent = settings.into_generator().into_root_schema_for::<T>().to_value();
-    let read = Some(schema::<T>()).filter(|read| *read != sent);
+    let sent = schema::sent::<T>();
+    let read = Some(schema::read::<T>()).filter(|read| *read != sent);
     SentSchemas { sent, read }
-}
-
-fn schema<T: schemars::JsonSchema>() -> Value {
-    schemars::schema_for!(T).to_value()
 }

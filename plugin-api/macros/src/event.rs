@@ -9,6 +9,7 @@ use crate::args::{self, Arg};
 use crate::errors::Errors;
 use crate::name::check_event_name;
 use crate::plugin::with_error;
+use crate::read_names::noted;
 use crate::renamed::{self, renamed};
 
 /// The whole work of `#[event(args)] item`.
@@ -28,10 +29,12 @@ pub(crate) fn event(args: TokenStream, item: TokenStream) -> TokenStream {
             errors.take(check_event_name(&name));
             let derives = derives(&data.attrs, api);
             let implementation = renamed(implementation(&name, &data), api);
+            let item = noted(item);
             quote!(#derives #item #implementation)
         }
         (_, Some(data)) => {
             let derives = derives(&data.attrs, api);
+            let item = noted(item);
             quote!(#derives #item)
         }
         (_, None) => item,
@@ -45,6 +48,7 @@ pub(crate) fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
     let api = errors.take(only_crate(args)).flatten();
     let derives =
         errors.take(data(&item, "#[payload]")).map(|data| derives(&data.attrs, api.as_ref()));
+    let item = noted(item);
     finish(quote!(#derives #item), errors)
 }
 

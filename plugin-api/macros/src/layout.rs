@@ -345,7 +345,7 @@ fn keeps(attrs: &[Attribute], known: &[&str]) -> bool {
     })
 }
 
-fn text_of(attrs: &[Attribute], word: &str) -> Option<String> {
+pub(crate) fn text_of(attrs: &[Attribute], word: &str) -> Option<String> {
     of_serde(attrs).flatten().flatten().find_map(|meta| match meta {
         Meta::NameValue(pair) if pair.path.is_ident(word) => match pair.value {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
@@ -355,10 +355,10 @@ fn text_of(attrs: &[Attribute], word: &str) -> Option<String> {
     })
 }
 
-type Metas = Punctuated<Meta, Token![,]>;
+pub(crate) type Metas = Punctuated<Meta, Token![,]>;
 
 /// What the `#[serde(..)]` attributes say; `None` for one that cannot be read.
-fn of_serde(attrs: &[Attribute]) -> impl Iterator<Item = Option<Metas>> {
+pub(crate) fn of_serde(attrs: &[Attribute]) -> impl Iterator<Item = Option<Metas>> {
     attrs
         .iter()
         .filter(|attr| attr.path().is_ident("serde"))

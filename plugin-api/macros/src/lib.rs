@@ -29,6 +29,7 @@ mod doc;
 mod duration;
 mod errors;
 mod name;
+mod read_names;
 mod renamed;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,226 @@
+//! Against serde, which reads and writes the same types, and against the comparison of contracts.
+
+use ksi_contracts::{Verdict, compare};
+use serde::de::DeserializeOwned;
+
+use super::*;
+use crate::payload;
+
+#[payload]
+struct WithUser {
+    user: String,
+}
+
+#[payload]
+struct WithCustomer {
+    customer: String,
+}
+
+#[payload]
+#[serde(rename_all = "camelCase")]
+struct Order {
+    #[serde(alias = "user", alias = "buyer")]
+    customer: String,
+    #[serde(alias = "so_many")]
+    how_many: Option<u32>,
+    #[serde(rename = "note", alias = "remark", default)]
+    text: String,
+    #[serde(alias = "before")]
+    previous: Vec<WithUser>,
+}
+
+#[payload]
+struct Rename {
+    #[serde(alias = "user")]
+    customer: String,
+}
+
+#[payload]
+enum Colour {
+    Red,
+    #[serde(alias = "lime")]
+    Green,
+    #[serde(other)]
+    Unknown,
+}
+
+#[payload]
+enum Red {
+    Red,
+    Blue,
+}
+
+#[payload]
+#[serde(tag = "kind")]
+enum Change {
+    #[serde(alias = "new")]
+    Made {
+        #[serde(alias = "id")]
+        number: u32,
+    },
+    Gone(WithUser),
+    #[serde(other)]
+    Unknown,
+}
+
+#[payload]
+#[serde(tag = "kind")]
+enum Later {
+    Made { number: u32 },
+    Moved { to: String },
+}
+
+#[payload]
+#[serde(tag = "kind")]
+enum Wrong {
+    Made { number: String },
+}
+
+#[payload]
+enum Shape {
+    #[serde(alias = "round")]
+    Circle(u32),
+    Point,
+}
+
+#[payload]
+#[serde(deny_unknown_fields)]
+struct Many {
+    #[serde(alias = "a2", alias = "a3", alias = "a4")]
+    a: u8,
+    #[serde(alias = "b2", alias = "b3", alias = "b4")]
+    b: u8,
+    #[serde(alias = "c2", alias = "c3", alias = "c4")]
+    c: u8,
+    #[serde(alias = "d2")]
+    d: u8,
+}
+
+#[payload]
+struct Around {
+    #[serde(flatten)]
+    inside: Rename,
+    color: Colour,
+}
+
+#[payload]
+#[serde(transparent)]
+struct Word {
+    #[serde(alias = "nothing")]
+    word: String,
+}
+
+#[track_caller]
+fn as_serde_reads<T: JsonSchema + DeserializeOwned>(values: &[Value]) {
+    let schema = read::<T>();
+    for value in values {
+        let reads = serde_json::from_value::<T>(value.clone());
+        let fits = compare(&json!({"const": value}), &schema) == Verdict::Compatible;
+        assert_eq!(reads.is_ok(), fits, "{value}: {:?}\n{schema:#}", reads.err());
+    }
+    let said = [schema, sent::<T>()].map(|schema| schema.to_string());
+    assert!(!said.iter().any(|it| it.contains("x-ksi")), "{said:?}");
+}
+
+#[track_caller]
+fn fits<Sent: JsonSchema, Read: JsonSchema>() {
+    let (sent, read) = (sent::<Sent>(), read::<Read>());
+    assert_eq!(compare(&sent, &read), Verdict::Compatible, "\n{sent:#}\n{read:#}");
+}
+
+#[track_caller]
+fn breaks<Sent: JsonSchema, Read: JsonSchema>() {
+    let (sent, read) = (sent::<Sent>(), read::<Read>());
+    let verdict = compare(&sent, &read);
+    assert!(matches!(verdict, Verdict::Broken(_)), "{verdict:?}\n{sent:#}\n{read:#}");
+}
+
+#[test]
+fn a_field_may_be_called_by_each_of_its_names_and_has_to_be_by_one() {
+    as_serde_reads::<Order>(&[
+        json!({"customer": "ada", "howMany": 1, "note": "", "previous": []}),
+        json!({"user": "ada", "so_many": 1, "remark": "", "before": [{"user": "grace"}]}),
+        json!({"buyer": "ada", "before": []}),
+        json!({"previous": []}),
+        json!({"customer": "ada"}),
+        json!({"user": 1, "previous": []}),
+        json!({"user": "ada", "so_many": "1", "previous": []}),
+        json!({"user": "ada", "remark": 1, "previous": []}),
+        json!({"user": "ada", "before": [{"customer": "grace"}]}),
+    ]);
+    as_serde_reads::<Around>(&[
+        json!({"user": "ada", "color": "Red"}),
+        json!({"customer": "ada", "color": "pink"}),
+        json!({"color": "Red"}),
+    ]);
+    as_serde_reads::<Word>(&[json!("a"), json!({"nothing": "a"})]);
+}
+
+#[test]
+fn a_sender_of_the_name_before_and_one_of_the_name_now_break_no_contract() {
+    fits::<WithUser, Rename>();
+    fits::<WithCustomer, Rename>();
+    fits::<Rename, WithCustomer>();
+    fits::<Rename, Rename>();
+    fits::<Order, Order>();
+    fits::<Around, Around>();
+    breaks::<Rename, WithUser>();
+    breaks::<WithUser, WithCustomer>();
+    // What clients could send to the version before.
+    let (before, now) = (read::<WithUser>(), read::<Rename>());
+    for (sent, taken) in [(&before, &now), (&now, &now)] {
+        assert_eq!(compare(sent, taken), Verdict::Compatible);
+    }
+    assert!(matches!(compare(&now, &before), Verdict::Broken(_)));
+}
+
+#[test]
+fn of_very_many_names_none_is_required() {
+    as_serde_reads::<Many>(&[
+        json!({"a": 1, "b2": 2, "c": 3, "d2": 4}),
+        json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}),
+        json!({"a": 1, "b": 2, "c": "three", "d": 4}),
+        json!({"a": 1, "c": 3, "d": 4}),
+    ]);
+    let without = json!({"a4": 1, "b": 2, "c": 3});
+    let verdict = compare(&json!({"const": without}), &read::<Many>());
+    assert_eq!(verdict, Verdict::Compatible, "a handler says itself that `d` is missing");
+    fits::<Many, Many>();
+}
+
+#[test]
+fn a_variant_may_be_called_by_each_of_its_names_and_the_other_one_by_any() {
+    as_serde_reads::<Colour>(&[json!("Red"), json!("lime"), json!("pink"), json!(1)]);
+    as_serde_reads::<Change>(&[
+        json!({"kind": "Made", "number": 1}),
+        json!({"kind": "new", "id": 1}),
+        json!({"kind": "Made"}),
+        json!({"kind": "new", "number": "one"}),
+        json!({"kind": "Gone", "user": "ada"}),
+        json!({"kind": "Gone"}),
+        json!({"kind": "Moved", "to": "there"}),
+        json!({"kind": "Unknown"}),
+        json!({"number": 1}),
+    ]);
+    as_serde_reads::<Shape>(&[
+        json!({"Circle": 1}),
+        json!({"round": 1}),
+        json!({"round": "one"}),
+        json!("Point"),
+        json!({"square": 1}),
+    ]);
+}
+
+#[test]
+fn a_variant_that_is_not_known_breaks_no_contract_where_there_is_one_for_it() {
+    fits::<Red, Colour>();
+    fits::<String, Colour>();
+    fits::<Colour, Colour>();
+    breaks::<Colour, Red>();
+    fits::<Later, Change>();
+    fits::<Change, Change>();
+    breaks::<Wrong, Change>();
+    fits::<Shape, Shape>();
+    assert_eq!(compare(&read::<Change>(), &read::<Change>()), Verdict::Compatible);
+    assert_eq!(compare(&read::<Colour>(), &read::<Colour>()), Verdict::Compatible);
+}
