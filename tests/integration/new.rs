@@ -196,6 +196,24 @@ fn what_cannot_be_made_is_told_and_nothing_of_it_is_left() {
 }
 
 #[test]
+fn of_two_that_make_the_same_one_removes_nothing_of_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut command = ksi_command(&["new", "plugins/same"]);
+        command.current_dir(dir.path());
+        for_outside_crates(&mut command);
+        Running::start(&mut command)
+    };
+    let [first, second] = [start(), start()].map(|mut it| it.ended());
+    let failed = if first.code == Some(0) { second } else { first };
+    let told = failed.fails(1);
+    assert!(told.contains("plugins/same is there already"), "{told}");
+    let made = dir.path().join("plugins/same");
+    assert_eq!(manifest(&made)["package"]["name"].as_str(), Some("same"));
+    assert!(fs::read_to_string(made.join("src/lib.rs")).unwrap().contains("same:greet"));
+}
+
+#[test]
 fn without_cargo_or_a_place_to_write_nothing_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = ksi_command(&["new", "a/b"]);

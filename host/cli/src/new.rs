@@ -1,9 +1,9 @@
 //! `ksi new`: a plugin crate to begin with, which builds, tests and loads as it is.
 //!
-//! `cargo new` makes the crate, so that it is as cargo's are: a repository of its own where there
-//! is none around it, or a member of the workspace that is there. What is written into it lies in
-//! `host/cli/templates`, under a name that stands for the plugin's. If a step fails, nothing is
-//! left of those before.
+//! Cargo makes the crate, so that it is as those of `cargo new` are: a repository of its own where
+//! there is none around it, or a member of the workspace that is there. What is written into it
+//! lies in `host/cli/templates`, under a name that stands for the plugin's. If a step fails,
+//! nothing is left of those before.
 
 use std::{
     ffi::OsStr,
@@ -145,7 +145,16 @@ fn make(
         return Err(NewError::There(path.to_owned()));
     }
     let before = Before::look(path);
-    let made = cargo_new(path).and_then(|()| fill(path, name, template, api));
+    let here = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::create_dir(path));
+    if let Err(source) = here {
+        before.remove_empty();
+        return Err(match source.kind() {
+            // Somebody was quicker, and it is theirs.
+            io::ErrorKind::AlreadyExists => NewError::There(path.to_owned()),
+            _ => NewError::Write { path: path.to_owned(), source },
+        });
+    }
+    let made = cargo_init(path).and_then(|()| fill(path, name, template, api));
     if made.is_err() {
         before.bring_back();
     }
@@ -170,8 +179,9 @@ fn cargo() -> Command {
     cargo
 }
 
-fn cargo_new(path: &Path) -> Result<(), NewError> {
-    let output = cargo().args(["new", "--lib", "--quiet", "--"]).arg(path).output();
+/// What `cargo new` does, in a folder that is there.
+fn cargo_init(path: &Path) -> Result<(), NewError> {
+    let output = cargo().args(["init", "--lib", "--quiet", "--"]).arg(path).output();
     let output = output.map_err(NewError::Cargo)?;
     if output.status.success() {
         return Ok(());
