@@ -40,9 +40,33 @@ pub(super) fn write(
     Ok(files.len())
 }
 
-/// No event's name has `~` or `+` in it; some file systems have no `:` and no `*`.
+/// The most bytes of a file's name before its role: a file system takes 255 bytes.
+const LONGEST_STEM: usize = 255 - ".replied.json".len();
+/// So much of a longer one is kept, before the start of its hash.
+const KEPT_STEM: usize = LONGEST_STEM - "~~".len() - HASHED;
+/// Letters of the hash.
+const HASHED: usize = 32;
+
+/// No event's name has `~`, `+` or `%` in it; some file systems have no `:` and no `*`. What would
+/// lead to another folder comes from no host of ours, and is escaped.
 fn file_name(event: &str, role: Role) -> String {
-    format!("{}.{}.json", event.replace(':', "~").replace('*', "+"), role.word())
+    let mut stem = String::with_capacity(event.len());
+    for c in event.chars() {
+        match c {
+            ':' => stem.push('~'),
+            '*' => stem.push('+'),
+            '/' => stem.push_str("%2F"),
+            '\0' => stem.push_str("%00"),
+            c => stem.push(c),
+        }
+    }
+    if stem.len() > LONGEST_STEM {
+        // No other name ends so: a segment has at least one letter.
+        stem.truncate(stem.floor_char_boundary(KEPT_STEM));
+        let hash = blake3::hash(event.as_bytes()).to_hex();
+        stem = format!("{stem}~~{}", &hash[..HASHED]);
+    }
+    format!("{stem}.{}.json", role.word())
 }
 
 fn write_all(folder: &Path, files: &[(String, Value)]) -> Result<(), NotWritten> {
@@ -110,5 +134,25 @@ mod tests {
     fn names_of_files_are_those_of_events() {
         assert_eq!(file_name("order:placed", Role::Sent), "order~placed.sent.json");
         assert_eq!(file_name("order:**", Role::Read), "order~++.read.json");
+    }
+
+    #[test]
+    fn a_name_that_no_file_may_have_is_shortened_and_stays_one_of_its_own() {
+        let long = |last: &str| format!("a:{}{last}", "x".repeat(253));
+        let names = ["b", "c"].map(|last| file_name(&long(last), Role::Replied));
+        assert_ne!(names[0], names[1]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = names.map(|name| (name, json!(1)));
+        write_all(folder.path(), &files).expect("written");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2);
+        assert!(files[0].0.starts_with("a~xxx") && files[0].0.ends_with(".replied.json"));
+        let still_whole = format!("a:{}", "x".repeat(240));
+        assert!(!file_name(&still_whole, Role::Sent).contains("~~"));
+    }
+
+    #[test]
+    fn a_name_leads_to_no_other_folder() {
+        assert_eq!(file_name("a:/../b", Role::Sent), "a~%2F..%2Fb.sent.json");
+        assert_eq!(file_name("../\0", Role::Read), "..%2F%00.read.json");
     }
 }
