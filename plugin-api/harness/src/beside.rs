@@ -75,6 +75,17 @@ impl<P: Plugin> Setup<P> {
 }
 
 impl Harness {
+    /// Starts all of these, or none.
+    pub(super) fn load_all(&self, others: Vec<Beside>) -> Result<()> {
+        let there = self.world.state.lock().beside.len();
+        let loaded = others.into_iter().try_for_each(|other| other(self));
+        if loaded.is_err() {
+            let begun = self.world.state.lock().beside.split_off(there);
+            self.end_each(begun);
+        }
+        loaded
+    }
+
     fn load<Q: Plugin>(&self, setup: Setup<Q>) -> Result<()> {
         let of = PluginType::of::<Q>();
         let known = |live: &Live| live.of.name == of.name;
@@ -88,11 +99,10 @@ impl Harness {
         if setup.trial {
             return Err(Error::new("trial", "whoever is only tried out is beside nobody"));
         }
-        for other in setup.beside {
-            other(self)?;
-        }
-        for stand_in in setup.stand_ins {
-            self.world.stand_in(stand_in?);
+        let stand_ins = setup.stand_ins.into_iter().collect::<Result<Vec<_>>>()?;
+        self.load_all(setup.beside)?;
+        for stand_in in stand_ins {
+            self.world.stand_in(stand_in);
         }
         let kept = Kept::new();
         #[cfg(unix)]
@@ -116,6 +126,10 @@ impl Harness {
     /// They go, one after another.
     pub(super) fn end_beside(&self) {
         let all = std::mem::take(&mut self.world.state.lock().beside);
+        self.end_each(all);
+    }
+
+    fn end_each(&self, all: Vec<Live>) {
         for live in all {
             live.generation.detach();
             self.world.router().withdraw(live.of.name);

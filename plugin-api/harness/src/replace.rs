@@ -16,11 +16,13 @@ use serde_json::Value;
 
 use super::{
     Harness, Setup,
-    generation::{Generation, Live, Origin, PluginType, release},
-    handlers::{Instance, NoInstance},
+    generation::{Generation, Live, Origin, PluginType},
+    handlers::Instance,
     state::{common_version, restore_bytes, restore_in, snapshot_of},
     world::World,
 };
+
+mod exclusive;
 
 /// How long events wait for calls in flight before those are cancelled. As in a host.
 const HOLD_LIMIT: Duration = Duration::from_secs(5);
@@ -171,20 +173,20 @@ impl Harness {
         if setup.trial {
             return Err(Error::new("trial", "whoever is only tried out replaces nobody"));
         }
-        for other in setup.beside {
-            other(self)?;
-        }
         let config = setup.config.map(|config| serde_json::to_vec(&config)).transpose()?;
-        for stand_in in setup.stand_ins {
-            self.world.stand_in(stand_in?);
+        let stand_ins = setup.stand_ins.into_iter().collect::<Result<Vec<_>>>()?;
+        // From here on it is the only one, and nothing refuses it but the others that it brings.
+        let replacing = Replacing::begin(&self.world, of, config, setup.file, setup.snapshot)?;
+        self.load_all(setup.beside)?;
+        for stand_in in stand_ins {
+            self.world.stand_in(stand_in);
         }
         #[cfg(unix)]
         self.kept.add(setup.kept);
         if of.runtime {
             *self.runtime.lock() = true;
         }
-        let (file, snapshot) = (setup.file, setup.snapshot);
-        Replacing::begin(&self.world, of, config, file, snapshot)
+        Ok(replacing)
     }
 }
 
@@ -365,104 +367,6 @@ impl Replacing {
             self.world.let_go(before);
         }
         Ok(())
-    }
-
-    /// An exclusive one: the old version is gone before the new one is made.
-    async fn in_its_place(&mut self) -> Result<()> {
-        let old = self.old.generation.clone();
-        let hold = old.session.gate_now().hold();
-        self.quiet(&hold).await?;
-        let own = match &self.state {
-            State::OfOld(version) => {
-                let taken = hold.while_waiting(self.snapshot_of_old(*version)).await;
-                Some((*version, taken.unwrap_or_else(|full| Err(too_many(&full)))?))
-            }
-            State::Nothing | State::Given(..) => None,
-        };
-        self.goes_on()?;
-        self.release_old().await;
-        let made = Self::made(&self.generation, &self.of, &self.config, &own, &self.state).await;
-        match made {
-            Ok(instance) => self.commit(instance, Some(hold)),
-            Err(error) => self.reinstate(own, hold, error).await,
-        }
-    }
-
-    async fn release_old(&mut self) {
-        let old = &self.old.generation;
-        old.session.suspend();
-        self.world.router().redirect(old.session.plugin(), Arc::new(NoInstance));
-        self.old.instance = None;
-        let live = self.world.state.lock().live.take();
-        let Some(Live { of, instance, mut unused, .. }) = live else { return };
-        drop(instance);
-        // Calls that began before there was a gate.
-        let released = match self.world.within(HOLD_LIMIT, &mut unused).await {
-            Some(released) => released,
-            None => {
-                old.session.cancel_present_calls();
-                unused.await
-            }
-        };
-        if let Ok(instance) = released {
-            release(&of, old, instance).await;
-        }
-    }
-
-    /// An instance with its state.
-    async fn made(
-        generation: &Arc<Generation>,
-        of: &PluginType,
-        config: &[u8],
-        own: &Option<(u32, Vec<u8>)>,
-        state: &State,
-    ) -> Result<Local<Generation>> {
-        let restored = async {
-            let instance =
-                generation.create(of, config.to_vec()).await.map_err(|why| (why, None))?;
-            let restored = match (own, state) {
-                (Some((version, own)), _) => {
-                    restore_bytes(generation, &instance, *version, own).await
-                }
-                (None, State::Given(version, given)) => {
-                    restore_in(generation, &instance, *version, given).await
-                }
-                (None, State::Nothing | State::OfOld(_)) => Ok(()),
-            };
-            match restored {
-                Ok(()) => Ok(instance),
-                Err(error) => Err((error, Some(instance))),
-            }
-        };
-        restored.await.map_err(|(error, instance)| {
-            generation.give_up(instance);
-            error
-        })
-    }
-
-    /// The new version has failed: an instance of the old one is made again, with its state, and
-    /// gets what has waited.
-    async fn reinstate(
-        &mut self,
-        own: Option<(u32, Vec<u8>)>,
-        hold: GateHold,
-        failed: Error,
-    ) -> Result<()> {
-        let Old { of, generation: old, config, .. } = &self.old;
-        let origin = Origin { trial: false, file: old.file.clone(), kept: old.kept.clone() };
-        let again = Generation::new(&self.world, of.name, of.is_gated(), origin);
-        match Self::made(&again, of, config, &own, &State::Nothing).await {
-            Ok(instance) => {
-                old.detach();
-                again.attach(*of, config.clone(), instance)?;
-                hold.moved();
-                Err(failed)
-            }
-            Err(worse) => {
-                let text = format_args!("{failed}; and the version before: {worse}");
-                Err(Error::new("down", text))
-            }
-        }
     }
 }
 

@@ -169,9 +169,7 @@ impl<P: Plugin> Setup<P> {
             runtime: Lock::new(of.runtime),
             patience: Lock::new(Duration::from_secs(10)),
         };
-        for other in self.beside {
-            other(&harness)?;
-        }
+        harness.load_all(self.beside)?;
         let snapshot = self.snapshot;
         harness.run_life_cycle(async move {
             let instance = make(&generation, &of, config.clone(), snapshot).await?;

@@ -301,6 +301,82 @@ fn an_exclusive_plugin_whose_new_version_fails_is_made_again_with_its_state() {
 }
 
 #[test]
+fn an_exclusive_plugin_goes_on_with_its_own_state_when_another_one_can_not_be_restored() {
+    let plugin = Harness::with_config::<alone1::Till>(json!({"restore": "v2"})).unwrap();
+    plugin.emit("till:add", (5, 0));
+    let given = Harness::setup::<alone2::Till>().restore(1, json!(99));
+    assert_eq!(plugin.replace_with(given).unwrap_err().code(), "torn");
+    assert_eq!(added(&plugin.emit("till:add", (1, 0))), json!(["v1", 6]));
+    // Of one that gives no snapshot there is nothing but what was given.
+    let config = json!({"restore": "v2", "snapshot": "v1"});
+    let plugin = Harness::with_config::<alone1::Till>(config).unwrap();
+    plugin.emit("till:add", (5, 0));
+    let given = Harness::setup::<alone2::Till>().restore(1, json!(99));
+    assert_eq!(plugin.replace_with(given).unwrap_err().code(), "torn");
+    assert_eq!(added(&plugin.emit("till:add", (1, 0))), json!(["v1", 100]));
+}
+
+#[test]
+fn an_exclusive_plugin_that_is_made_again_gets_the_latest_that_it_writes() {
+    struct Both;
+
+    #[plugin(name = "both", exclusive)]
+    impl Both {
+        #[initialize]
+        async fn open(_: &Context, _: Value) -> Result<Self> {
+            Ok(Both)
+        }
+
+        #[snapshot(version = 2)]
+        async fn snapshot(&self, _: &Context) -> Result<u8> {
+            Ok(2)
+        }
+
+        #[snapshot(version = 1)]
+        async fn snapshot_before(&self, _: &Context) -> Result<u8> {
+            Ok(1)
+        }
+
+        #[restore(version = 2)]
+        async fn restore(&self, _: &Context, written: u8) -> Result<()> {
+            note(format!("restored {written}"));
+            Ok(())
+        }
+
+        #[restore(version = 1)]
+        async fn restore_before(&self, ctx: &Context, written: u8) -> Result<()> {
+            self.restore(ctx, written).await
+        }
+    }
+
+    struct Before;
+
+    #[plugin(name = "both", exclusive)]
+    impl Before {
+        #[initialize]
+        async fn open(_: &Context, _: Value) -> Result<Self> {
+            Ok(Before)
+        }
+
+        #[snapshot(version = 1)]
+        async fn snapshot(&self, _: &Context) -> Result<u8> {
+            Ok(1)
+        }
+
+        #[restore(version = 1)]
+        async fn restore(&self, _: &Context, written: u8) -> Result<()> {
+            Err(Error::new("torn", written))
+        }
+    }
+
+    clear();
+    let plugin = Harness::start::<Both>();
+    let error = plugin.replace::<Before>().unwrap_err();
+    assert_eq!((error.code(), error.message()), ("torn", "1"));
+    assert_eq!(log(), ["restored 2"]);
+}
+
+#[test]
 fn an_exclusive_plugin_of_which_no_version_starts_is_down_and_every_event_is_told() {
     thread_local! {
         static STARTS: AtomicUsize = const { AtomicUsize::new(0) };
@@ -352,6 +428,56 @@ fn a_replacement_is_refused_where_a_host_refuses_it() {
     assert_eq!(plugin.replace::<v2::Till>().unwrap_err().code(), "busy");
     plugin.advance(SECOND);
     assert_eq!(first.finished(), Some(Ok(())));
+}
+
+#[derive(Default)]
+struct Neighbour;
+
+#[plugin(name = "neighbour")]
+impl Neighbour {
+    #[event_handler("neighbour:here")]
+    async fn here(&self, _: &Context, _: Value) -> Result<bool> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn what_is_refused_has_changed_nothing() {
+    let plugin = Harness::start::<v1::Till>();
+    let with = |setup: crate::Setup<v2::Till>| {
+        let (near, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let setup = setup.kept("paper", near).beside(Harness::setup::<Neighbour>());
+        setup.on("stand:in", |_: Value| Ok(true))
+    };
+    let nothing_has_changed = |code: &str, refused: Result<()>| {
+        assert_eq!(refused.unwrap_err().code(), code);
+        assert!(plugin.kept("paper").is_none(), "{code}");
+        for event in ["stand:in", "neighbour:here"] {
+            assert!(!plugin.emit(event, ()).handled(), "{code}: {event}");
+        }
+    };
+    let setup = || with(Harness::setup::<v2::Till>());
+    let _in_flight = plugin.begin("till:add", (1, 1));
+    let first = plugin.begin_replace(Harness::setup::<v2::Till>());
+    nothing_has_changed("busy", plugin.replace_with(setup()));
+    plugin.advance(SECOND);
+    assert_eq!(first.finished(), Some(Ok(())));
+
+    let other = Harness::setup::<Probe>().on("stand:in", |_: Value| Ok(true));
+    let other = other.beside(Harness::setup::<Neighbour>());
+    nothing_has_changed("other_plugin", plugin.replace_with(other));
+    let trial = Harness::setup::<Probe>().trial();
+    nothing_has_changed("trial", plugin.replace_with(setup().beside(trial)));
+    let twice = setup().beside(Harness::setup::<Neighbour>());
+    nothing_has_changed("other_plugin", plugin.replace_with(twice));
+    let pattern = setup().on("no pattern", |_: Value| Ok(true));
+    nothing_has_changed("error", plugin.replace_with(pattern));
+
+    plugin.replace_with(setup()).unwrap();
+    assert!(plugin.kept("paper").is_some());
+    for event in ["stand:in", "neighbour:here"] {
+        assert_eq!(plugin.emit(event, ()).results(), [json!(true)]);
+    }
 }
 
 #[test]
