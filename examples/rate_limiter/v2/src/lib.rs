@@ -142,7 +142,9 @@ impl RateLimiter {
         Ok(SavedV1 { windows: windows.collect() })
     }
 
-    /// Nobody may take more than version 1 would have let them before the end of their window.
+    /// What was used in a window that is not over counts as used just now: nobody may take more
+    /// than if it had been version 2 all the time. Before the end of that window it may be more
+    /// than version 1 would have let them, because a part of it comes back until then.
     #[restore(version = 1)]
     async fn restore_v1(&self, ctx: &Context, saved: SavedV1) -> Result<()> {
         let of_window = |window: WindowV1| {
@@ -257,6 +259,28 @@ mod tests {
         let new = Harness::setup::<RateLimiter>().config(config());
         let new = new.restore(version, saved).start().unwrap();
         assert!(take(&new).allowed && !take(&new).allowed);
+    }
+
+    #[test]
+    fn whoever_comes_from_version_1_gets_no_more_than_if_it_had_been_version_2_all_the_time() {
+        let always = Harness::with_config::<RateLimiter>(config()).unwrap();
+        let old = Harness::with_config::<Version1>(config()).unwrap();
+        for plugin in [&always, &old] {
+            let taken = plugin.emit("limit:take", json!({"key": "ada", "cost": 2}));
+            assert_eq!(taken.results()[0]["allowed"], true);
+            plugin.advance(Duration::from_secs(20));
+        }
+        let new = Harness::setup::<RateLimiter>().config(config()).state_of(&old).unwrap();
+        let new = new.start().unwrap();
+        let mut had = [0, 0];
+        for _ in 0..90 {
+            for (plugin, had) in [&always, &new].into_iter().zip(&mut had) {
+                *had += u32::from(take(plugin).allowed);
+                plugin.advance(Duration::from_secs(1));
+            }
+            assert!(had[1] <= had[0], "{had:?}");
+        }
+        assert_eq!(had, [3, 2]);
     }
 
     /// And when it is gone back from.
