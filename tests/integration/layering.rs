@@ -168,16 +168,11 @@ const ALLOWED: &[(&str, &str)] = &[
     ("plugin-api/harness/src/hosted/process.rs", "PathBuf"),
     ("plugin-api/harness/src/hosted/process.rs", "File"),
     ("plugin-api/harness/src/hosted/connection.rs", "UnixStream"),
-    // Sockets that the host keeps for its plugins, which is not how anybody speaks to the host.
-    ("host/src/plugin/instance/kept_resources.rs", "UnixListener"),
-    ("host/src/plugin/instance/kept_resources.rs", "UnixStream"),
     // The pair of sockets to a process of a plugin.
     ("host/src/plugin/worker/process.rs", "UnixStream"),
     ("host/src/plugin/worker/link.rs", "UnixStream"),
     ("host/src/plugin/worker/link/outbox.rs", "UnixStream"),
     ("plugin-api/src/kept.rs", "UnixListener"),
-    ("plugin-api/harness/src/kept.rs", "UnixListener"),
-    ("plugin-api/harness/src/kept.rs", "UnixStream"),
     ("plugin-api/harness/src/tests/kept.rs", "UnixListener"),
     ("plugin-api/harness/src/tests/kept.rs", "UnixStream"),
     ("plugin-api/harness/src/tests/kept.rs", "TcpStream"),

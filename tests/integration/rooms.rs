@@ -34,6 +34,7 @@ const LEVELS: &[(&str, &[&str])] = &[
     ("host/kernel/src", &["session"]),
     ("host/cli/src", &[]),
     ("host/contracts/src", &[]),
+    ("host/kept/src", &[]),
     ("host/sandbox/src", &[]),
     ("host/wire/src", &[]),
     ("host/worker-protocol/src", &[]),

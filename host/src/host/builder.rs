@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, io, path::PathBuf, sync::Arc, time::Instant};
 
 use ksi_abi::{NameError, Pattern};
+use ksi_kept::KeptResources;
 use ksi_kernel::{
     event::EventRef,
     kernel::{Kernel, KernelLimits, StuckCall},
@@ -32,7 +33,7 @@ use crate::{
             trust::{OnDistrust, Trust},
             watch::{FolderWatch, WatchError},
         },
-        instance::{configs::Configs, kept_resources::KeptResources},
+        instance::configs::Configs,
         lifecycle::{activate::Activation, prepare::Preparation, retire::Retirer},
         probe::{answer::ChildEntry, prober::Prober},
         python::modules::{Installer, Modules, PythonSettings},

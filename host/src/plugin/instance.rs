@@ -5,7 +5,7 @@
 //! [`body`]; [`library_residence`] and [`library_body`] are those of a library.
 //!
 //! What it is given meanwhile: its configuration ([`configs`]), what any instance has of the host
-//! ([`services`]) with descriptors that outlive it ([`kept_resources`]), a way there
+//! ([`services`]) with descriptors that outlive it ([`ksi_kept`]), a way there
 //! ([`host_api`]), into the log ([`log`]), wakers that hold its library ([`waker`]), a share of the
 //! process's signals ([`signals`]). Once it is done, [`leftovers`] looks for what still needs the
 //! library. What a payload has to be by the schema of its handler is told before, where somebody
@@ -16,7 +16,6 @@ pub(crate) mod configs;
 pub(crate) mod generation;
 pub(in crate::plugin) mod host_api;
 pub(crate) mod info;
-pub(crate) mod kept_resources;
 pub(in crate::plugin) mod leftovers;
 pub(crate) mod library;
 pub(in crate::plugin) mod library_body;

@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::{
     Harness, Setup,
     generation::{Generation, Live, Origin, PluginType},
-    kept::Kept,
     stand_in::STAND_IN,
     state::restore_in,
 };
@@ -104,16 +103,15 @@ impl Harness {
         for stand_in in stand_ins {
             self.world.stand_in(stand_in);
         }
-        let kept = Kept::new();
-        #[cfg(unix)]
-        kept.add(setup.kept);
         if of.runtime {
             *self.runtime.lock() = true;
         }
         let config = setup.config.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let config = serde_json::to_vec(&config)?;
-        let origin = Origin { trial: false, file: setup.file, kept };
+        let origin = Origin { trial: false, file: setup.file };
         let generation = Generation::new(&self.world, of.name, of.is_gated(), origin);
+        #[cfg(unix)]
+        generation.inherit(setup.kept);
         let (world, snapshot) = (self.world.clone(), setup.snapshot);
         self.run_life_cycle(async move {
             let instance = make(&generation, &of, config.clone(), snapshot).await?;

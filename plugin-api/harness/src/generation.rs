@@ -20,7 +20,6 @@ use tokio::sync::oneshot;
 
 use super::{
     handlers::{Instance, SHUTDOWN_EVENT, declared},
-    kept::Kept,
     state::reply,
     world::World,
 };
@@ -40,7 +39,9 @@ pub(super) struct Generation {
     pub(super) trial: bool,
     /// Where the plugin is said to be.
     pub(super) file: Option<PathBuf>,
-    pub(super) kept: Arc<Kept>,
+    /// What the host keeps for the plugin.
+    #[cfg(unix)]
+    pub(super) kept: ksi_kept::PluginResources,
 }
 
 /// The generation that events are led to.
@@ -107,7 +108,6 @@ impl PluginType {
 pub(super) struct Origin {
     pub(super) trial: bool,
     pub(super) file: Option<PathBuf>,
-    pub(super) kept: Arc<Kept>,
 }
 
 impl Generation {
@@ -116,8 +116,17 @@ impl Generation {
         let (number, router) = (world.number(), world.router().clone());
         let limits = SessionLimits::default();
         let session = Session::new(plugin.into(), number, router, limits, gated);
-        let Origin { trial, file, kept } = origin;
-        Arc::new(Generation { world: world.clone(), session, trial, file, kept })
+        let Origin { trial, file } = origin;
+        #[cfg(unix)]
+        let kept = world.kept.of(session.plugin().clone());
+        Arc::new(Generation {
+            world: world.clone(),
+            session,
+            trial,
+            file,
+            #[cfg(unix)]
+            kept,
+        })
     }
 
     /// Makes an instance, which has its time for that.
@@ -159,14 +168,16 @@ impl Generation {
         let keeper = self.world.keeper();
         let declared = self.session.declared(handlers, instance.clone(), Some(&keeper));
         self.session.attach(declared, instance.clone(), Some(&keeper));
-        self.kept.is_live(self.session.generation());
+        #[cfg(unix)]
+        self.kept.is_live();
         Ok(Live { of, generation: self.clone(), config, instance, unused })
     }
 
     /// Nothing leads to it any more, or ever will.
     pub(super) fn detach(&self) {
         self.session.detach();
-        self.kept.leaves(self.session.generation());
+        #[cfg(unix)]
+        self.kept.leaves();
     }
 
     /// It was made for nothing.

@@ -23,7 +23,7 @@ use ksi_kernel::{
 };
 
 #[cfg(unix)]
-use super::kept::Kept;
+use super::kept::of_trial;
 use super::{
     generation::{Generation, nobody},
     world::Alarm,
@@ -196,8 +196,8 @@ impl HostApi for Generation {
     #[cfg(unix)]
     fn listener(&self, address: &str) -> Result<OwnedFd, Refusal> {
         match self.trial {
-            true => Kept::of_trial(address),
-            false => self.kept.listener(address, self.session.generation()),
+            true => of_trial(address),
+            false => self.kept.listener(address),
         }
     }
 
@@ -205,7 +205,7 @@ impl HostApi for Generation {
     fn keep(&self, name: &str, descriptor: OwnedFd) -> Result<(), Refusal> {
         match self.trial {
             true => Ok(()),
-            false => self.kept.keep(name, descriptor, self.session.generation()),
+            false => self.kept.keep(name, descriptor),
         }
     }
 
@@ -213,13 +213,13 @@ impl HostApi for Generation {
     fn kept(&self, name: &str) -> Result<Option<OwnedFd>, Refusal> {
         match self.trial {
             true => Ok(None),
-            false => self.kept.get(name, self.session.generation()),
+            false => self.kept.kept(name),
         }
     }
 
     #[cfg(unix)]
     fn stop_keeping(&self, name: &str) -> bool {
-        !self.trial && self.kept.remove(name)
+        !self.trial && self.kept.stop_keeping(name)
     }
 }
 

@@ -168,6 +168,7 @@ mod drive;
 mod generation;
 mod handlers;
 mod host_api;
+#[cfg(unix)]
 mod kept;
 mod world;
 
@@ -184,7 +185,6 @@ pub use seen::{Emitted, Passed, Watching};
 pub use setup::Setup;
 pub use subject::Subject;
 
-use kept::Kept;
 use world::World;
 
 /// A plugin in a test, and the host that it sees. See the [module](self).
@@ -192,9 +192,6 @@ use world::World;
 /// When it is dropped, the plugin is shut down.
 pub struct Harness {
     world: Arc<World>,
-    /// What the plugin has had its host keep.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "nothing is kept elsewhere"))]
-    kept: Arc<Kept>,
     /// Whether a version of the plugin has had a runtime of its own.
     runtime: Lock<bool>,
     patience: Lock<Duration>,

@@ -21,7 +21,6 @@ use super::{
     call::{Call, Said},
     generation::{Generation, Origin},
     handlers::Instance,
-    kept::Kept,
     stand_in::{FailedTest, STAND_IN},
 };
 
@@ -105,7 +104,7 @@ impl Harness {
     }
 
     fn play(&self, name: &str) -> Played {
-        let origin = Origin { trial: false, file: None, kept: Kept::new() };
+        let origin = Origin { trial: false, file: None };
         let generation = Generation::new(&self.world, name, false, origin);
         let mut creating = pin!(Local::create::<InProcess<Player>>(generation.clone(), b"{}"));
         let mut cx = task::Context::from_waker(Waker::noop());

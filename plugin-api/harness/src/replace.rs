@@ -182,7 +182,7 @@ impl Harness {
             self.world.stand_in(stand_in);
         }
         #[cfg(unix)]
-        self.kept.add(setup.kept);
+        replacing.generation.inherit(setup.kept);
         if of.runtime {
             *self.runtime.lock() = true;
         }
@@ -257,11 +257,7 @@ impl Replacing {
             None if old.keeps_state() => State::OfOld(common_version(old, &of)?),
             None => State::Nothing,
         };
-        let origin = Origin {
-            trial: false,
-            file: file.or_else(|| generation.file.clone()),
-            kept: generation.kept.clone(),
-        };
+        let origin = Origin { trial: false, file: file.or_else(|| generation.file.clone()) };
         let config = config.unwrap_or_else(|| before.clone());
         let old = Old {
             of: *old,

@@ -11,7 +11,6 @@ use super::{
     Harness,
     beside::{Beside, make},
     generation::{Generation, Origin, PluginType},
-    kept::Kept,
     stand_in::StandIn,
     world::World,
 };
@@ -156,16 +155,14 @@ impl<P: Plugin> Setup<P> {
         for stand_in in self.stand_ins {
             world.stand_in(stand_in?);
         }
-        let kept = Kept::new();
-        #[cfg(unix)]
-        kept.add(self.kept);
         let config = self.config.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         let config = serde_json::to_vec(&config)?;
-        let origin = Origin { trial: self.trial, file: self.file, kept: kept.clone() };
+        let origin = Origin { trial: self.trial, file: self.file };
         let generation = Generation::new(&world, of.name, of.is_gated(), origin);
+        #[cfg(unix)]
+        generation.inherit(self.kept);
         let harness = Harness {
             world,
-            kept,
             runtime: Lock::new(of.runtime),
             patience: Lock::new(Duration::from_secs(10)),
         };

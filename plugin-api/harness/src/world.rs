@@ -35,6 +35,10 @@ use super::{
 /// So many polls without coming to rest are taken for a loop.
 const MAX_POLLS: usize = 1_000_000;
 
+/// How many resources each plugin may have. As in a host.
+#[cfg(unix)]
+const KEPT_RESOURCES: usize = 64;
+
 /// What a test records is not bounded, and its time is no host's.
 pub(super) const UNBOUNDED: usize = usize::MAX / 2;
 
@@ -45,6 +49,9 @@ pub(super) struct World {
     router: Arc<Router>,
     /// That of all stand-ins.
     pub(super) stand_ins: Arc<Session>,
+    /// What the host keeps for plugins.
+    #[cfg(unix)]
+    pub(super) kept: Arc<ksi_kept::KeptResources>,
     /// What passes, to be recorded.
     passing: Lock<Watch>,
     /// What a stand-in has panicked with, on its way to the test.
@@ -97,6 +104,8 @@ impl World {
             plugin,
             in_place,
             stand_ins: session(STAND_IN, 1, &router),
+            #[cfg(unix)]
+            kept: ksi_kept::KeptResources::new(KEPT_RESOURCES),
             passing: Lock::new(router.watch(&every_event, UNBOUNDED)),
             router,
             failed: Arc::default(),

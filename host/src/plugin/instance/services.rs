@@ -18,10 +18,9 @@ use ksi_kernel::{
     value::Keeper,
 };
 
-use super::{
-    kept_resources::{KeptResources, PluginResources},
-    live::LiveInstance,
-};
+use ksi_kept::{KeptResources, PluginResources};
+
+use super::live::LiveInstance;
 
 /// What an instance has of the host; see the module.
 pub(crate) struct HostServices {

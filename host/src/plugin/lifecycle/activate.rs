@@ -12,6 +12,7 @@ use std::{
 
 use async_task::Task;
 use ksi_abi::{Description, Pattern};
+use ksi_kept::KeptResources;
 use ksi_kernel::{
     label::Label,
     router::Router,
@@ -29,7 +30,6 @@ use crate::{
             configs::{Configs, PluginConfig},
             generation::Generation,
             info::{GenerationInfo, SHUTDOWN_EVENT},
-            kept_resources::KeptResources,
             library_residence::LibraryResidence,
             live::{LiveInstance, NoInstance},
             payload_check::payload_check,

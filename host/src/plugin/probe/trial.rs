@@ -26,6 +26,7 @@ use ksi_abi::{
     RefusalCode, ReplyEnd, ReplyForm, ReportHandle, Start, SubscribeOptions, To,
     host::{self, WaitEnd, WatchStep, watch_patterns},
 };
+use ksi_kept::Address;
 use ksi_kernel::{
     event::{Event, Payload},
     router::plugin_report::PluginReport,
@@ -35,7 +36,6 @@ use tokio::runtime::Handle;
 
 use crate::plugin::{
     instance::{
-        kept_resources::Address,
         library::{self, reason_of},
         library_body::LibraryBody,
     },

@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_kept::KeptResources;
 use ksi_kernel::{
     event::{self, Payload},
     kernel::{Kernel, KernelLimits},
@@ -45,7 +46,6 @@ use crate::{
         instance::{
             configs::Configs,
             info::{Timings, Tried},
-            kept_resources::KeptResources,
             residence::ProcessEnd,
         },
         lifecycle::{

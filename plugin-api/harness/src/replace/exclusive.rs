@@ -100,7 +100,7 @@ impl Replacing {
         failed: Error,
     ) -> Result<()> {
         let Old { of, generation: old, config, .. } = &self.old;
-        let origin = Origin { trial: false, file: old.file.clone(), kept: old.kept.clone() };
+        let origin = Origin { trial: false, file: old.file.clone() };
         let again = Generation::new(&self.world, of.name, of.is_gated(), origin);
         match made(&again, of, config, own).await {
             Ok(instance) => {

@@ -101,15 +101,70 @@ fn what_a_host_does_not_keep_is_refused() {
 }
 
 #[test]
+fn what_is_not_kept_is_not_bound_either() {
+    let folder = folder("full");
+    let path = folder.path().join("web").to_str().unwrap().to_owned();
+    let plugin = Harness::start::<Keeps>();
+    let names: Vec<String> = (0..64).map(|number| number.to_string()).collect();
+    assert_eq!(plugin.emit("keeps:keep", &names).results(), [json!("None")]);
+    let refused = plugin.emit("keeps:listen", &path).results().remove(0);
+    assert_eq!(refused, "Some(TooManyResources)");
+    assert!(std::fs::read_dir(&folder).unwrap().next().is_none());
+}
+
+#[test]
+fn the_file_of_a_socket_goes_when_that_is_kept_no_more() {
+    let folder = folder("files");
+    let path = folder.path().join("web").to_str().unwrap().to_owned();
+    let plugin = Harness::start::<Keeps>();
+    let listen = || assert_eq!(plugin.emit("keeps:listen", &path).results(), [json!("None")]);
+    listen();
+    plugin.replace::<Keeps>().unwrap();
+    UnixStream::connect(&path).unwrap();
+    assert!(plugin.emit("keeps:stop", format!("unix:{path}")).is_ok());
+    assert!(!std::fs::exists(&path).unwrap(), "it is kept no more");
+    listen();
+    plugin.shutdown();
+    assert!(!std::fs::exists(&path).unwrap(), "the plugin is gone");
+    assert!(plugin.kept(&format!("unix:{path}")).is_none());
+}
+
+#[test]
+fn somebody_who_listens_and_does_not_accept_holds_nobody_up() {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let folder = folder("busy");
+    let path = folder.path().join("busy");
+    let socket = || {
+        let (flags, kind) = (SocketFlags::NONBLOCK, SocketType::STREAM);
+        rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None).unwrap()
+    };
+    let (busy, address) = (socket(), SocketAddrUnix::new(&path).unwrap());
+    rustix::net::bind(&busy, &address).unwrap();
+    rustix::net::listen(&busy, 0).unwrap();
+    while rustix::net::connect(socket(), &address).is_ok() {}
+    let (told, tells) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let plugin = Harness::start::<Keeps>();
+        let _ = told.send(plugin.emit("keeps:listen", path.to_str()).results());
+    });
+    let told = tells.recv_timeout(std::time::Duration::from_secs(10));
+    assert_eq!(told.expect("nobody is waited for"), [json!("Some(AddressUnavailable)")]);
+}
+
+/// A folder of one test's own.
+fn folder(test: &str) -> tempfile::TempDir {
+    tempfile::Builder::new().prefix(test).tempdir().unwrap()
+}
+
+#[test]
 fn a_unix_socket_that_nobody_listens_at_any_more_makes_room() {
-    let folder = std::env::temp_dir().join(format!("ksi-harness-kept-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = folder("kept");
     let listen = |plugin: &Harness, name: &str| {
-        let path = folder.join(name).to_str().unwrap().to_owned();
+        let path = folder.path().join(name).to_str().unwrap().to_owned();
         plugin.emit("keeps:listen", path).results().remove(0)
     };
-    drop(std::os::unix::net::UnixListener::bind(folder.join("stale")).unwrap());
-    std::fs::write(folder.join("file"), "").unwrap();
+    drop(std::os::unix::net::UnixListener::bind(folder.path().join("stale")).unwrap());
+    std::fs::write(folder.path().join("file"), "").unwrap();
     let (first, second) = (Harness::start::<Keeps>(), Harness::start::<Keeps>());
     assert_eq!(listen(&first, "stale"), "None");
     assert_eq!(listen(&first, "stale"), "None", "it is the same one");
@@ -119,5 +174,4 @@ fn a_unix_socket_that_nobody_listens_at_any_more_makes_room() {
     assert_eq!(relative, "Some(InvalidAddress)");
     let trial = Harness::setup::<Keeps>().trial().start().unwrap();
     assert_eq!(listen(&trial, "stale"), "None", "it gets another one");
-    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::{net::Shutdown, os::unix::net::UnixStream, time::Instant};
 
+use ksi_kept::KeptResources;
 use ksi_kernel::{
     call::outcome::CallOutcome,
     event::NewEvent,
@@ -18,10 +19,7 @@ use super::{
     super::{Health, LinkLimits},
     *,
 };
-use crate::plugin::{
-    instance::kept_resources::KeptResources,
-    worker::process::{NewProcess, Processes, Program},
-};
+use crate::plugin::worker::process::{NewProcess, Processes, Program};
 
 const LONG: Duration = Duration::from_secs(20);
 
