@@ -145,7 +145,7 @@ fn a_process_that_a_plugin_has_forked_and_that_keeps_the_next_host_away_is_named
 }
 
 /// The chaos plugin with more bits in an entry of its dynamic section.
-fn linked(tag: u64, bits: u64, version: usize) -> Library {
+pub(crate) fn linked(tag: u64, bits: u64, version: usize) -> Library {
     let mut library = Library::chaos().version(version);
     // How it is linked here: BIND_NOW in both, and nothing else.
     let old = if tag == FLAGS { 8_u64 } else { 1 };
@@ -157,12 +157,13 @@ fn linked(tag: u64, bits: u64, version: usize) -> Library {
     library
 }
 
-const FLAGS: u64 = 0x1e;
-const FLAGS_1: u64 = 0x6fff_fffb;
+pub(crate) const FLAGS: u64 = 0x1e;
+pub(crate) const FLAGS_1: u64 = 0x6fff_fffb;
+pub(crate) const NODELETE: u64 = 8;
+pub(crate) const STATIC_TLS: u64 = 0x10;
 
 #[test]
 fn a_library_that_is_linked_never_to_leave_memory_is_told_before_and_after_it_is_replaced() {
-    const NODELETE: u64 = 8;
     let host = TestHost::builder().plugin("chaos.so", &linked(FLAGS_1, NODELETE, 1)).start();
     let file = host.file("chaos.so");
     let inspected = host.ksi(&["inspect", file.to_str().unwrap()]).ok();
@@ -182,7 +183,7 @@ fn a_library_that_is_linked_never_to_leave_memory_is_told_before_and_after_it_is
 
 #[test]
 fn a_library_with_static_thread_locals_is_told_before_there_is_no_room_for_another() {
-    let library = linked(FLAGS, 0x10, 1);
+    let library = linked(FLAGS, STATIC_TLS, 1);
     let host = TestHost::builder().plugin("chaos.so", &library).start();
     host.until_live("chaos", 1);
     let listed = host.ksi(&["list"]).ok();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bad_files::bad_files,
+    causes::{FLAGS, FLAGS_1, NODELETE, STATIC_TLS, linked},
     contracts::{self, built, two_that_do_not_agree},
     kit::{HostBuilder, Library, Ran, Running, TestHost, ksi_command, put, until},
     python::is_there,
@@ -163,6 +164,28 @@ fn what_is_well_is_told_with_what_is_to_mind_and_no_host_is_there() {
     assert_eq!(checked["counter.so"]["plugin"]["requires"], json!(["chaos:echo"]));
     assert_eq!(checked["chaos.so"]["remarks"], json!([]));
     assert!(!dir.join("state-home").exists(), "nothing is kept");
+}
+
+#[test]
+fn how_a_library_is_linked_has_a_line_of_its_own_each() {
+    let builder = TestHost::builder()
+        .plugin("tls.so", &linked(FLAGS, STATIC_TLS, 1))
+        .plugin("stays.so", &linked(FLAGS_1, NODELETE, 1));
+    let dir = builder.dir();
+    for (file, begin, end) in [
+        ("tls.so", "  mind: each generation of it takes ", " bytes of static TLS, "),
+        ("stays.so", "  mind: it was linked with `-z nodelete`, ", "never leaves memory, "),
+    ] {
+        let told = check(dir, &[&format!("plugins/{file}")]).ok();
+        let (well, minds) = told.split_once('\n').unwrap();
+        assert!(well.starts_with("ok: chaos ") && minds.lines().count() == 1, "{told}");
+        let of_it = minds.strip_prefix(begin).and_then(|rest| rest.split_once(end));
+        let between = of_it.unwrap_or_else(|| panic!("{file}: {told}")).0;
+        // Of thread-locals that are there, and not of none.
+        assert!(file != "tls.so" || between.parse::<u64>().is_ok_and(|it| it > 0), "{told}");
+        let remarks = verdicts(&check(dir, &["--json", &format!("plugins/{file}")]));
+        assert_eq!(remarks[file]["remarks"].as_array().unwrap().len(), 1, "{remarks:?}");
+    }
 }
 
 #[test]
