@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 /// Beside a field: the other names that are read.
 const ALIASES: &str = "x-ksi-aliases";
-/// Beside a variant: its `aliases`, whether it is the `other` one, and the `tag` of its enum, if
-/// that has one.
+/// Beside a variant: its `aliases`, whether it is the `other` one, and the `tag` and the `content`
+/// of its enum, if that has them.
 const VARIANT: &str = "x-ksi-variant";
 /// So many combinations of names are written out. Of further fields no name is required.
 const COMBINATIONS: usize = 64;
@@ -104,7 +104,7 @@ fn read_all_variants(keywords: &mut Map<String, Value>) {
         branches.extend(more);
     }
     let other = noted().find(|(_, note)| note.other);
-    if let Some((at, Note { tag, .. })) = other {
+    if let Some((at, Note { tag, content, .. })) = other {
         let known: Vec<_> = tag.iter().flat_map(|tag| tags(branches, at, tag)).collect();
         if let Some(name) = name_mut(&mut branches[at], tag.as_deref()) {
             name.remove("const");
@@ -113,6 +113,11 @@ fn read_all_variants(keywords: &mut Map<String, Value>) {
             if tag.is_some() {
                 name.insert("not".to_owned(), json!({"enum": known}));
             }
+        }
+        // What stands beside the tag is not passed over: the variant has nothing there.
+        let fields = branches[at].get_mut("properties").and_then(Value::as_object_mut);
+        if let (Some(content), Some(fields)) = (content, fields) {
+            fields.insert(content.clone(), json!({"type": "null"}));
         }
         // A word that is known is of two branches now.
         if let Some(branches) = keywords.remove(key) {
@@ -126,6 +131,7 @@ struct Note {
     aliases: Vec<String>,
     other: bool,
     tag: Option<String>,
+    content: Option<String>,
 }
 
 impl Note {
@@ -135,6 +141,7 @@ impl Note {
             aliases: texts(&note["aliases"]).collect(),
             other: note["other"] == true,
             tag: note["tag"].as_str().map(str::to_owned),
+            content: note["content"].as_str().map(str::to_owned),
         })
     }
 

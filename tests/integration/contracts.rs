@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::kit::{Library, OutsideCrate, TestHost, put, until};
+use crate::kit::{Library, OutsideCrate, TestHost, error_of, put, until};
 
 /// A plugin that sends `order:placed` with this field beside its number, and replies with the same.
 fn shop(version: &str, field: &str) -> String {
@@ -75,8 +75,8 @@ impl Stock {{
 pub(crate) struct Built {
     /// Sends `total`, does not, and sends `cents` in place of it.
     pub(crate) shop: [Library; 3],
-    /// Requires `total`, does not, and requires `cents`.
-    pub(crate) stock: [Library; 3],
+    /// Requires `total`, does not, requires `cents`, and requires `total` by a new name.
+    pub(crate) stock: [Library; 4],
 }
 
 /// One that does not send what the other one requires.
@@ -111,6 +111,7 @@ pub(crate) fn built() -> &'static Built {
                 stock_of("1.0.0", "total: u32"),
                 stock_of("2.0.0", "total: Option<u32>"),
                 stock_of("3.0.0", "cents: u32"),
+                stock_of("4.0.0", "#[serde(alias = \"total\")] amount: u32"),
             ],
         }
     })
@@ -179,6 +180,30 @@ fn a_version_that_requires_more_than_a_live_plugin_sends_is_refused() {
     // What takes more passes.
     host.drop_in("stock.so", &built().stock[1]);
     host.until_version("stock", "2.0.0");
+}
+
+/// The way that docs/upgrades.md recommends.
+#[test]
+fn a_field_with_a_new_name_is_taken_by_both_from_live_plugins_and_from_clients() {
+    let host = host("[contracts]\nvalidate = 'clients'");
+    host.drop_in("stock.so", &built().stock[3]);
+    assert_eq!(host.until_version("stock", "4.0.0")["notices"], json!([]));
+    let mut client = host.client();
+    client.emit("shop:buy", json!({"number": 1}));
+    for name in ["total", "amount"] {
+        let taken = client.reply("order:placed", json!({"number": 1, name: 7}));
+        assert_ne!(taken["failed"], true, "{name}: {taken}");
+    }
+    assert_eq!(client.emit("stock:noted", json!({})), 3);
+    for refused in [json!({"number": 1}), json!({"number": 1, "total": "seven"})] {
+        let reply = client.reply("order:placed", refused);
+        assert_eq!(reply["data"]["code"], "invalid_payload", "{reply}");
+        assert!(error_of(&reply).contains("contracts.validate"), "{reply}");
+    }
+    // Whoever sends neither is still refused.
+    host.drop_in("shop.so", &built().shop[1]);
+    let error = last_error(&host, "shop");
+    assert!(error.contains("breaks a contract") && error.contains("order:placed"), "{error}");
 }
 
 #[test]

@@ -16,10 +16,11 @@ pub(crate) fn noted(item: TokenStream) -> TokenStream {
     let any = match &mut parsed {
         Item::Struct(data) => note_fields(&mut data.fields),
         Item::Enum(data) => {
-            let tag = match text_of(&data.attrs, "tag") {
-                Some(tag) => quote!(#tag),
+            let said = |word| match text_of(&data.attrs, word) {
+                Some(text) => quote!(#text),
                 None => quote!(null),
             };
+            let (tag, content) = (said("tag"), said("content"));
             let variants = data.variants.iter_mut();
             variants.fold(false, |any, variant| {
                 let inside = note_fields(&mut variant.fields);
@@ -27,8 +28,12 @@ pub(crate) fn noted(item: TokenStream) -> TokenStream {
                 let noted = !aliases.is_empty() || other;
                 if noted {
                     variant.attrs.push(parse_quote!(#[schemars(extend(
-                        "x-ksi-variant" =
-                            {"aliases": [#(#aliases),*], "other": #other, "tag": #tag}
+                        "x-ksi-variant" = {
+                            "aliases": [#(#aliases),*],
+                            "other": #other,
+                            "tag": #tag,
+                            "content": #content
+                        }
                     ))]));
                 }
                 any | inside | noted
@@ -83,12 +88,14 @@ mod tests {
             (
                 "#[serde(tag = \"kind\")] enum A { #[serde(other)] B }",
                 "#[serde(tag = \"kind\")] enum A { #[serde(other)] #[schemars(extend( \
-                 \"x-ksi-variant\" = {\"aliases\": [], \"other\": true, \"tag\": \"kind\"}))] B }",
+                 \"x-ksi-variant\" = {\"aliases\": [], \"other\": true, \"tag\": \"kind\", \
+                 \"content\": null}))] B }",
             ),
             (
                 "enum A { #[serde(alias = \"b\")] B }",
                 "enum A { #[serde(alias = \"b\")] #[schemars(extend( \
-                 \"x-ksi-variant\" = {\"aliases\": [\"b\"], \"other\": false, \"tag\": null}))] B }",
+                 \"x-ksi-variant\" = {\"aliases\": [\"b\"], \"other\": false, \"tag\": null, \
+                 \"content\": null}))] B }",
             ),
         ] {
             assert_eq!(squeezed(noted(item.parse().unwrap())), squeezed(expected));

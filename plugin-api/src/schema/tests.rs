@@ -110,6 +110,63 @@ struct Word {
     word: String,
 }
 
+#[payload]
+#[serde(tag = "kind", content = "of", rename_all = "snake_case")]
+enum Adjacent {
+    #[serde(alias = "new")]
+    WasMade {
+        #[serde(alias = "id")]
+        number: u32,
+    },
+    Gone(WithUser),
+    #[serde(other)]
+    Unknown,
+}
+
+#[payload]
+#[serde(untagged, rename_all_fields = "camelCase")]
+enum Untagged {
+    ByNumber {
+        #[serde(alias = "id")]
+        the_number: u32,
+    },
+    ByUser(Rename),
+    Word(String),
+}
+
+#[payload]
+#[serde(rename_all = "kebab-case", rename_all_fields = "SCREAMING_SNAKE_CASE")]
+enum External {
+    #[serde(alias = "new", alias = "fresh")]
+    WasMade {
+        #[serde(alias = "id")]
+        number: u32,
+        #[serde(alias = "by")]
+        user: Rename,
+    },
+    #[serde(rename(deserialize = "left", serialize = "gone"), alias = "away")]
+    Gone,
+    Pair(u8, Rename),
+}
+
+#[payload]
+struct Page<T> {
+    #[serde(alias = "rows")]
+    items: Vec<T>,
+    #[serde(alias = "head")]
+    first: Box<T>,
+    #[serde(skip, alias = "seen")]
+    _hidden: u8,
+    #[serde(alias = "any")]
+    anything: Value,
+}
+
+#[payload]
+struct Tree {
+    #[serde(alias = "kids")]
+    children: Vec<Tree>,
+}
+
 #[track_caller]
 fn as_serde_reads<T: JsonSchema + DeserializeOwned>(values: &[Value]) {
     let schema = read::<T>();
@@ -209,6 +266,65 @@ fn a_variant_may_be_called_by_each_of_its_names_and_the_other_one_by_any() {
         json!("Point"),
         json!({"square": 1}),
     ]);
+}
+
+#[test]
+fn names_hold_however_an_enum_is_tagged() {
+    as_serde_reads::<Adjacent>(&[
+        json!({"kind": "was_made", "of": {"number": 1}}),
+        json!({"kind": "new", "of": {"id": 1}}),
+        json!({"kind": "new"}),
+        json!({"kind": "new", "of": {"number": "one"}}),
+        json!({"kind": "gone", "of": {"user": "ada"}}),
+        json!({"kind": "unknown"}),
+        json!({"kind": "moved"}),
+        json!({"kind": "moved", "of": null}),
+        json!({"kind": "moved", "of": {"to": "there"}}),
+        json!({"of": {"number": 1}}),
+    ]);
+    as_serde_reads::<Untagged>(&[
+        json!({"theNumber": 1}),
+        json!({"id": 1}),
+        json!({"the_number": 1}),
+        json!({"user": "ada"}),
+        json!({"customer": "ada"}),
+        json!("word"),
+        json!({"user": 1}),
+    ]);
+    as_serde_reads::<External>(&[
+        json!({"was-made": {"NUMBER": 1, "USER": {"user": "ada"}}}),
+        json!({"new": {"id": 1, "by": {"customer": "ada"}}}),
+        json!({"fresh": {"NUMBER": 1, "by": {}}}),
+        json!({"fresh": {"id": "one", "by": {"user": "ada"}}}),
+        json!({"WasMade": {"NUMBER": 1, "USER": {"user": "ada"}}}),
+        json!("left"),
+        json!("away"),
+        json!("gone"),
+        json!({"pair": [1, {"user": "ada"}]}),
+        json!({"pair": [1, {}]}),
+    ]);
+    fits::<Adjacent, Adjacent>();
+    fits::<Untagged, Untagged>();
+}
+
+#[test]
+fn names_hold_within_generic_types_and_those_that_have_themselves_within() {
+    as_serde_reads::<Page<Rename>>(&[
+        json!({"rows": [{"user": "ada"}], "head": {"customer": "ada"}, "any": null}),
+        json!({"items": [], "first": {"user": "ada"}, "anything": {}}),
+        json!({"items": [{}], "first": {"user": "ada"}, "anything": {}}),
+        json!({"rows": [], "head": {}, "anything": 1}),
+        json!({"rows": [], "head": {"user": "ada"}}),
+        json!({"rows": [], "head": {"user": "ada"}, "seen": "no number", "any": 1}),
+    ]);
+    as_serde_reads::<Tree>(&[
+        json!({"kids": [{"children": []}, {"kids": []}]}),
+        json!({"kids": [{"child": []}]}),
+    ]);
+    fits::<Page<WithUser>, Page<Rename>>();
+    fits::<Page<WithCustomer>, Page<Rename>>();
+    breaks::<Page<Rename>, Page<WithUser>>();
+    fits::<Tree, Tree>();
 }
 
 #[test]
