@@ -36,8 +36,31 @@ missing_docs = "warn"
 unsafe_code = "forbid"
 "#;
 
-/// All of them in one workspace, so that what they depend on is compiled once. What only a crate
-/// that stands alone has is tested where it is made in an empty folder (`first_hour.rs`).
+const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+
+/// With what only such a crate has: profiles, versions, and no features but its own. What is made
+/// so lives in a host in `first_hour.rs`.
+#[test]
+fn every_template_is_clean_and_passes_its_tests_in_an_empty_folder() {
+    for (name, template) in
+        [("alone-basic", "basic"), ("alone-stateful", "stateful"), ("alone-service", "service")]
+    {
+        let package = OutsideCrate::made_in(name, |folder| {
+            new(folder, &[name, "--template", template]).ok();
+        });
+        let manifest = manifest(&package.path());
+        assert!(manifest.contains_key("profile") && !manifest.contains_key("workspace"), "{name}");
+        for step in [&["fmt", "--check"], CLIPPY, &["test"], &["build"]] {
+            let began = Instant::now();
+            let (well, printed) = package.cargo(step);
+            assert!(well && !printed.contains("warning:"), "{name}: cargo {step:?}: {printed}");
+            assert!(step[0] != "test" || printed.contains(" passed; 0 failed"), "{printed}");
+            eprintln!("cargo {} of {name}: {:?}", step[0], began.elapsed());
+        }
+    }
+}
+
+/// All of them in one workspace, so that what they depend on is compiled once.
 #[test]
 fn every_template_is_clean_passes_its_tests_and_lives_in_a_host() {
     let workspace = OutsideCrate::workspace("work", WORKSPACE);
@@ -46,11 +69,7 @@ fn every_template_is_clean_passes_its_tests_and_lives_in_a_host() {
     {
         new(&workspace.path(), &[path, "--template", template]).ok();
     }
-    for step in [
-        &["fmt", "--check"][..],
-        &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"],
-        &["test", "--workspace"],
-    ] {
+    for step in [&["fmt", "--check"][..], CLIPPY, &["test", "--workspace"]] {
         let began = Instant::now();
         let (well, printed) = workspace.cargo(step);
         assert!(well, "cargo {step:?}: {printed}");

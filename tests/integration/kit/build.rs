@@ -112,6 +112,13 @@ impl OutsideCrate {
         package
     }
 
+    /// Has a package of this name made in an empty folder, which is in no workspace.
+    pub(crate) fn made_in(name: &'static str, make: impl FnOnce(&Path)) -> Self {
+        let package = OutsideCrate { folder: author_folder(), name };
+        make(package.folder.path());
+        package
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join(self.name)
     }
