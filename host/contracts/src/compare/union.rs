@@ -156,6 +156,17 @@ impl<'a> Comparison<'a> {
             let finding = Finding::new(BreakKind::ValuesNarrowed, detail, example.clone());
             return Finding { path: super::kinds::step(name, ""), ..finding };
         }
+        if let Some(names) = self.never_sent(records, taken)
+            && let [first, others @ ..] = names.as_slice()
+        {
+            let others: Vec<String> = others.iter().map(|name| describe::quoted(name)).collect();
+            let detail = match others.as_slice() {
+                [] => "it is required, and not sent".to_owned(),
+                others => format!("it or {} is required, and none is sent", listed(others)),
+            };
+            let finding = Finding::new(BreakKind::Removed, detail, example.clone());
+            return Finding { path: super::kinds::step(first, ""), ..finding };
+        }
         match records.required.first() {
             Some(name) if records.required.len() == 1 => {
                 let name = describe::quoted(name);
@@ -164,6 +175,27 @@ impl<'a> Comparison<'a> {
             }
             _ => general(),
         }
+    }
+
+    /// The fields of which each alternative requires one that is never sent: names of one field, if
+    /// it has several. None if one of them is another thing than what is sent, with which it shares
+    /// no field.
+    fn never_sent(&self, sent: &Records<'a>, taken: &[&Shape<'a>]) -> Option<Vec<&'a str>> {
+        let mut names = Vec::new();
+        for it in taken {
+            let Kind::Record(of) = &it.kind else { return None };
+            if !of.fields.keys().any(|name| sent.fields.contains_key(name)) {
+                return None;
+            }
+            let is_sent = |name: &str| {
+                sent.at(name, &self.sent.document).is_some_and(|field| !field.is_never())
+            };
+            let missing = of.required.iter().copied().find(|name| !is_sent(name))?;
+            if !names.contains(&missing) {
+                names.push(missing);
+            }
+        }
+        Some(names)
     }
 
     fn only_literal(&self, records: &Records<'a>, name: &str) -> Option<&'a Value> {

@@ -68,6 +68,25 @@ fn a_break_names_the_place_the_kind_and_a_value() {
     );
 }
 
+/// As of a field that serde reads by several names.
+#[test]
+fn a_field_of_several_names_that_is_gone_is_named_by_all_of_them() {
+    let number = || json!({"type": "integer"});
+    let mut taken = object(json!({"a": number(), "b": number(), "c": number()}), &["a"]);
+    taken["allOf"] = json!([{"anyOf": [{"required": ["b"]}, {"required": ["c"]}]}]);
+    let sent = object(json!({"a": number()}), &["a"]);
+    let gone = ("/b".to_owned(), BreakKind::Removed, json!({"a": 0}));
+    assert_eq!(one_break(&sent, &taken), gone);
+    let Verdict::Broken(all) = compare(&sent, &taken) else { unreachable!() };
+    assert_eq!(all[0].detail, "it or `c` is required, and none is sent");
+    for name in ["b", "c"] {
+        let mut sent = sent.clone();
+        sent["properties"][name] = number();
+        sent["required"] = json!(["a", name]);
+        fits(&sent, &taken);
+    }
+}
+
 #[test]
 fn a_field_that_is_gone_is_told_from_one_that_may_be_left_out() {
     let with = object(json!({"a": {"type": "string"}, "b": {"type": "null"}}), &["a", "b"]);
