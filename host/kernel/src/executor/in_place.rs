@@ -35,6 +35,11 @@ pub(super) fn now_here() -> Option<Instant> {
     now.map(tokio::time::Instant::into_std)
 }
 
+/// Whether this thread works for something in place.
+pub(super) fn is_here() -> bool {
+    CLOCK.try_with(|clock| clock.borrow().is_some()).unwrap_or(false)
+}
+
 fn now_of(runtime: &Handle) -> tokio::time::Instant {
     let _inside = runtime.enter();
     tokio::time::Instant::now()

@@ -106,18 +106,26 @@ fn a_panic_in_what_the_test_plays_fails_the_test_and_not_the_plugin() {
 #[test]
 fn a_deadline_that_the_test_gives_holds_for_all_that_follows() {
     let plugin = Harness::start::<Shop>();
-    plugin.other("bank").on("bank:pay", |ctx: Context, _: Value| async move {
-        ctx.sleep(10 * SECOND).await;
-        Ok(1)
+    let paying = Arc::new(());
+    let held = Arc::downgrade(&paying);
+    plugin.other("bank").on("bank:pay", move |ctx: Context, _: Value| {
+        let paying = held.upgrade();
+        async move {
+            ctx.sleep(10 * SECOND).await;
+            drop(paying);
+            Ok(1)
+        }
     });
     let soon = plugin.with(EmitOptions::new().timeout(2 * SECOND));
     let call = soon.begin("shop:ask", "bank:pay");
     plugin.advance(Duration::from_millis(1_999));
     assert!(call.finished().is_none());
+    assert_eq!(Arc::strong_count(&paying), 2, "the bank is at work");
     plugin.advance(Duration::from_millis(1));
-    // The bank's call ends by it, so that the shop can still say so.
-    let told = call.finished().expect("its deadline is over").results().remove(0);
-    assert_eq!((&told[0], &told[1]), (&json!("TimedOut"), &json!("timed_out")));
+    // The bank's call ends by it, and so does the shop's: what it would say is too late.
+    let told = kind(&call.finished().expect("its deadline is over"));
+    assert!(matches!(told, OutcomeKind::TimedOut { .. }), "{told:?}");
+    assert_eq!(Arc::strong_count(&paying), 1, "the bank is given up");
     // Without one, the bank has its time.
     let call = plugin.begin("shop:ask", "bank:pay");
     plugin.advance(10 * SECOND);
