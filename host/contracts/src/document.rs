@@ -103,6 +103,31 @@ impl<'a> Document<'a> {
     }
 }
 
+/// Whether a value goes deeper than so many levels. Whoever follows it, copies it or writes it needs
+/// as much of the stack.
+pub(crate) fn is_deeper_than(levels: usize, value: &Value) -> bool {
+    let mut open = vec![(value, 0)];
+    while let Some((value, level)) = open.pop() {
+        if level > levels {
+            return true;
+        }
+        match value {
+            Value::Array(items) => {
+                open.extend(items.iter().filter(|it| has_parts(it)).map(|it| (it, level + 1)));
+            }
+            Value::Object(fields) => {
+                open.extend(fields.values().filter(|it| has_parts(it)).map(|it| (it, level + 1)));
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+fn has_parts(value: &Value) -> bool {
+    value.is_array() || value.is_object()
+}
+
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());

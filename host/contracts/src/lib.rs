@@ -65,10 +65,14 @@ pub use verdict::{Break, BreakKind, Undecided, Verdict};
 use serde_json::Value;
 
 use compare::{Comparison, Finding};
-use document::Fuel;
+use document::{Fuel, is_deeper_than};
 
 /// How many steps a comparison may take: some tens of milliseconds. Usual ones take a few hundred.
 const STEPS: u32 = 50_000;
+
+/// How deep a schema may be nested. JSON that is read has 128 levels at most, and a schema that spells
+/// such a value out has twice as many.
+const LEVELS: usize = 260;
 
 /// Whether every value of `sent` is valid under `taken`.
 ///
@@ -100,6 +104,10 @@ pub fn compare(sent: &Value, taken: &Value) -> Verdict {
     for (schema, whose) in [(sent, "sender"), (taken, "receiver")] {
         if !schema.is_object() && !schema.is_boolean() {
             let reason = format!("the {whose} has no schema");
+            return Verdict::Undecided(vec![Undecided { path: String::new(), reason }]);
+        }
+        if is_deeper_than(LEVELS, schema) {
+            let reason = format!("the {whose}'s schema is nested more than {LEVELS} levels deep");
             return Verdict::Undecided(vec![Undecided { path: String::new(), reason }]);
         }
     }

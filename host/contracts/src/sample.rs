@@ -98,6 +98,20 @@ fn of_shape<'a>(shapes: &Shapes<'a>, shape: &Shape<'a>, depth: u32) -> Option<Va
     }
 }
 
+/// Values of a shape that differ from one another, no deeper than that.
+fn several<'a>(shapes: &Shapes<'a>, shape: &Shape<'a>, more: u64, depth: u32) -> Vec<Value> {
+    let document = &shapes.document;
+    let mut all: Vec<Value> = of_shape(shapes, shape, depth).into_iter().collect();
+    match &shape.kind {
+        Kind::Number(numbers) => all.extend(in_numbers(numbers).filter_map(Num::to_value)),
+        Kind::Text(texts) => all.extend(in_texts(texts).into_iter().map(Value::from)),
+        Kind::List(lists) => all.extend(of_list(shapes, lists, more, None, depth)),
+        Kind::Literal(_) | Kind::Record(_) => {}
+    }
+    all.retain(|it| shape.accepts(it, document) != Tri::No);
+    all
+}
+
 fn in_numbers(numbers: &Numbers) -> impl Iterator<Item = Num> {
     let near = |it: Option<Num>| it.into_iter().flat_map(|it| [it, it.plus(1), it.plus(-1)]);
     let multiples = numbers.multiples.clone().into_iter();
@@ -146,7 +160,8 @@ fn of_list<'a>(
             Some((place, value)) if *place == at => value.clone(),
             _ if lists.unique && !items.is_empty() => {
                 let alternatives = shapes.of(lists.at(at));
-                let mut others = alternatives.iter().flat_map(|it| samples(shapes, it));
+                let mut others =
+                    alternatives.iter().flat_map(|it| several(shapes, it, at as u64, depth - 1));
                 others.find(|it| !items.contains(it))?
             }
             _ => of_conj(shapes, lists.at(at), depth - 1)?,

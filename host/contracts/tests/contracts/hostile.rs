@@ -1,18 +1,56 @@
 //! Schemas that nobody means well with: they end, and without a verdict if there is none to have.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use ksi_contracts::{Verdict, compare};
 use serde_json::{Map, Value, json};
 
+fn one(name: &str, inner: Value) -> Value {
+    Value::from(Map::from_iter([(name.to_owned(), inner)]))
+}
+
 fn deep(levels: usize, end: Value) -> Value {
-    let one = |name: &str, inner: Value| Value::from(Map::from_iter([(name.to_owned(), inner)]));
     (0..levels).fold(end, |inner, _| {
         let mut outer = one("properties", one("a", inner));
         outer["type"] = json!("object");
         outer["required"] = json!(["a"]);
         outer
     })
+}
+
+/// A schema within a schema, so many times.
+fn nested(levels: usize, outer: impl Fn(Value) -> Value) -> Value {
+    (0..levels).fold(json!({"type": "string"}), |inner, _| outer(inner))
+}
+
+fn all(levels: usize, end: Value) -> Value {
+    (0..levels).fold(end, |inner, _| json!({"allOf": [inner]}))
+}
+
+/// Fields within fields, choices within choices in the innermost one, and as many lists.
+fn in_every_way() -> Value {
+    let innermost = json!({"oneOf": [
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/99"}}},
+        {"type": "object", "required": ["b"]},
+        {"$ref": "#/$defs/98"}
+    ]});
+    let mut whole = deep(39, all(45, innermost));
+    let list = |it| json!({"anyOf": [{"type": "array", "items": it}, {"type": "null"}]});
+    whole["$defs"] = chained(100, list)["$defs"].take();
+    whole
+}
+
+/// Definitions each of which is made of the one before.
+fn chained(levels: usize, link: impl Fn(Value) -> Value) -> Value {
+    let mut definitions = Map::from_iter([("0".to_owned(), json!({"type": "string"}))]);
+    for level in 1..levels {
+        let before = json!({"$ref": format!("#/$defs/{}", level - 1)});
+        definitions.insert(level.to_string(), link(before));
+    }
+    json!({"$ref": format!("#/$defs/{}", levels - 1), "$defs": definitions})
 }
 
 /// Definitions each of which has two fields of the one before.
@@ -50,9 +88,54 @@ fn hostile() -> Vec<(&'static str, Value)> {
         json!({"type": "object", "properties": all.collect::<Map<_, _>>()})
     };
     vec![
-        ("deep", deep(500, json!({"type": "string"}))),
-        ("deep, another", deep(500, json!({"type": "null"}))),
+        ("deep", deep(125, json!({"type": "string"}))),
+        ("deep, another", deep(125, json!({"type": "null"}))),
+        ("deep lists", nested(250, |it| json!({"type": "array", "items": it}))),
+        (
+            "deep sets",
+            nested(
+                400,
+                |it| json!({"type": "array", "uniqueItems": true, "minItems": 2, "items": it}),
+            ),
+        ),
+        ("deep all", nested(125, |it| json!({"allOf": [it]}))),
+        ("deep any", nested(125, |it| json!({"anyOf": [it, {"type": "null"}]}))),
+        ("deep one", nested(125, |it| json!({"oneOf": [{"type": "null"}, it]}))),
+        ("deep not", nested(250, |it| json!({"not": it}))),
+        ("deep not, another", nested(251, |it| json!({"not": it}))),
+        ("deep names", nested(250, |it| json!({"type": "object", "propertyNames": it}))),
+        ("deep conditions", nested(200, |it| json!({"if": it, "then": {"minLength": 1}}))),
+        (
+            "deep in every way",
+            deep(39, all(30, one("const", one("a", nested(110, |it| json!([it])))))),
+        ),
+        ("deep in every other way", in_every_way()),
+        ("a deep value", json!({"const": nested(250, |it| json!([it]))})),
+        ("another deep value", json!({"enum": [nested(250, |it| json!({"a": it}))]})),
+        ("too deep a value", one("const", nested(2_000, |it| Value::Array(vec![it])))),
+        ("a chain", chained(2_000, |it| it)),
+        ("a chain of all", chained(2_000, |it| json!({"allOf": [it, {"minLength": 1}]}))),
+        ("a chain of not", chained(2_000, |it| json!({"not": it}))),
+        (
+            "a chain of fields",
+            chained(
+                2_000,
+                |it| json!({"type": "object", "properties": {"a": {"anyOf": [{"type": "null"}, {"allOf": [it]}]}}, "required": ["a"]}),
+            ),
+        ),
+        (
+            "a chain of branches",
+            chained(
+                2_000,
+                |it| json!({"oneOf": [{"type": "object", "properties": {"a": it}, "required": ["a"]}, {"type": "array", "items": it, "minItems": 1}]}),
+            ),
+        ),
         ("itself", json!({"$ref": "#"})),
+        ("not itself", json!({"type": "array", "items": {"not": {"$ref": "#"}}})),
+        (
+            "a set of itself",
+            json!({"type": "array", "uniqueItems": true, "minItems": 2, "items": {"anyOf": [{"type": "null"}, {"$ref": "#"}]}}),
+        ),
         (
             "one another",
             json!({"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}}),
@@ -105,20 +188,31 @@ fn hostile() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn every_comparison_ends() {
+fn every_comparison_ends_on_a_small_stack() {
     let all = hostile();
     let plain = json!({"type": "object", "properties": {"a": {"type": ["string", "null"]}}});
     for (at, (name, one)) in all.iter().enumerate() {
         let (next_name, next) = &all[(at + 1) % all.len()];
-        ended(name, one, name, one);
-        ended(name, one, next_name, next);
-        ended(next_name, next, name, one);
-        ended(name, one, "plain", &plain);
-        ended("plain", &plain, name, one);
+        let pairs = [
+            (name, one, name, one),
+            (name, one, next_name, next),
+            (next_name, next, name, one),
+            (name, one, &"plain", &plain),
+            (&"plain", &plain, name, one),
+        ];
+        for (sent_name, sent, taken_name, taken) in pairs {
+            // A quarter of what a thread has.
+            let small = thread::Builder::new().stack_size(512 * 1024);
+            thread::scope(|scope| {
+                let compared = || ended(sent_name, sent, taken_name, taken);
+                small.spawn_scoped(scope, compared).unwrap().join().unwrap();
+            });
+        }
     }
 }
 
 fn ended(sent_name: &str, sent: &Value, taken_name: &str, taken: &Value) {
+    println!("{sent_name}, {taken_name}");
     let began = Instant::now();
     let verdict = compare(sent, taken);
     let (took, text) = (began.elapsed(), verdict.to_string());
@@ -133,7 +227,7 @@ fn ended(sent_name: &str, sent: &Value, taken_name: &str, taken: &Value) {
 fn what_is_too_deep_or_too_large_is_undecided() {
     let undecided =
         |sent: &Value, taken: &Value| matches!(compare(sent, taken), Verdict::Undecided(_));
-    assert!(undecided(&deep(500, json!({"type": "string"})), &deep(500, json!({"type": "null"}))));
+    assert!(undecided(&deep(125, json!({"type": "string"})), &deep(125, json!({"type": "null"}))));
     assert!(undecided(&choices(30, 4), &choices(30, 5)));
     // Twice as often at each level, and once for each definition.
     assert_eq!(compare(&doubling(30, "integer"), &doubling(30, "number")), Verdict::Compatible);

@@ -10,5 +10,6 @@ mod hostile;
 mod oracle;
 mod properties;
 mod random;
+mod soundness;
 mod types;
 mod values;
