@@ -19,9 +19,9 @@ use crate::{
     BreakKind, describe,
     disjoint::is_disjoint_from,
     document::{Conj, Document, Fuel, Role},
-    same::are_same,
+    same::{are_same, say_the_same},
     sample::{sample_shape, samples},
-    shape::{Excluded, Kind, Shape, all_valid},
+    shape::{Excluded, Kind, Opaque, Same, Shape, all_valid},
     shapes::Shapes,
     tri::Tri,
 };
@@ -66,6 +66,8 @@ type Pair<'a> = (Conj<'a>, Conj<'a>);
 pub(crate) struct Comparison<'a> {
     pub(crate) sent: Shapes<'a>,
     pub(crate) taken: Shapes<'a>,
+    /// What is taken once more, for what is excluded of it.
+    excluded: Shapes<'a>,
     fuel: &'a Fuel,
     /// Pairs that fit, or are being compared, and the order in which that was assumed.
     assumed: HashSet<Pair<'a>>,
@@ -78,6 +80,7 @@ impl<'a> Comparison<'a> {
         Comparison {
             sent: Shapes::new(Document::new(sent, Role::Sent, fuel)),
             taken: Shapes::new(Document::new(taken, Role::Taken, fuel)),
+            excluded: Shapes::new(Document::new(taken, Role::Excluded, fuel)),
             fuel,
             assumed: HashSet::new(),
             order: Vec::new(),
@@ -247,11 +250,7 @@ impl<'a> Comparison<'a> {
             }
         }
         for opaque in &taken.opaque {
-            let (of, in_) = (&self.sent.document, &self.taken.document);
-            let fits = sent.opaque.iter().any(|it| {
-                it.keyword == opaque.keyword && same_argument(it.argument, of, opaque.argument, in_)
-            });
-            if !fits {
+            if !sent.opaque.iter().any(|it| self.says_the_same(it, opaque)) {
                 let text = format!("`{}` in the receiver's schema is not compared", opaque.keyword);
                 return vec![Finding::undecided(text)];
             }
@@ -259,8 +258,20 @@ impl<'a> Comparison<'a> {
         Vec::new()
     }
 
+    fn says_the_same(&self, sent: &Opaque<'a>, taken: &Opaque<'a>) -> bool {
+        let (of, in_) = (&self.sent.document, &self.taken.document);
+        (sent.keyword, sent.same) == (taken.keyword, taken.same)
+            && match taken.same {
+                Same::Keywords(keywords) => {
+                    say_the_same(keywords, sent.schema, of, taken.schema, in_)
+                }
+                Same::Schema => are_same(sent.schema, of, taken.schema, in_),
+                Same::Never => false,
+            }
+    }
+
     fn excludes(&self, sent: &Shape<'a>, schema: &'a Value) -> bool {
-        is_disjoint_from(sent, &self.sent, schema, &self.taken)
+        is_disjoint_from(sent, &self.sent, schema, &self.excluded)
             || sent.excluded.iter().any(|it| match it {
                 Excluded::Schema(own) => {
                     are_same(own, &self.sent.document, schema, &self.taken.document)
@@ -279,11 +290,6 @@ impl<'a> Comparison<'a> {
 
 fn kind_of_break(same_type: &[&Shape<'_>]) -> BreakKind {
     if same_type.is_empty() { BreakKind::TypeChanged } else { BreakKind::ValuesNarrowed }
-}
-
-fn same_argument<'a>(a: &'a Value, of: &Document<'a>, b: &'a Value, in_: &Document<'a>) -> bool {
-    // Those that are no schemas are numbers, names and lists of names.
-    are_same(a, of, b, in_) || (!a.is_object() && !a.is_array() && a == b)
 }
 
 /// Adds what was not found at the same place in the same way.

@@ -2,17 +2,20 @@
 //! how much work it may still cause.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     hash::{Hash, Hasher},
     ptr,
 };
 
 use regex_lite::{Regex, RegexBuilder};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use smallvec::{SmallVec, smallvec};
 
-use crate::tri::Tri;
+use crate::{
+    keywords::{asserts, is_any},
+    tri::Tri,
+};
 
 /// Which of the two a document is. What is sent is read as what a type of the sender's can become:
 /// an object has no other fields than those that are declared, unless it says that it has.
@@ -20,6 +23,8 @@ use crate::tri::Tri;
 pub(crate) enum Role {
     Sent,
     Taken,
+    /// What is taken once more, for those of its schemas that a value must not be valid under.
+    Excluded,
 }
 
 /// How many steps are left to both documents of a comparison. Every part of it pays for what it
@@ -50,6 +55,8 @@ pub(crate) struct Document<'a> {
     pub(crate) role: Role,
     pub(crate) fuel: &'a Fuel,
     patterns: RefCell<HashMap<&'a str, Option<Regex>>>,
+    /// Whether a part of it has an identifier of its own, and references in it another meaning.
+    embeds: OnceCell<bool>,
 }
 
 /// What compiling a pattern may take, in bytes.
@@ -59,12 +66,15 @@ const MATCHED_TEXT: usize = 1024;
 
 impl<'a> Document<'a> {
     pub(crate) fn new(root: &'a Value, role: Role, fuel: &'a Fuel) -> Self {
-        Document { root, role, fuel, patterns: RefCell::default() }
+        Document { root, role, fuel, patterns: RefCell::default(), embeds: OnceCell::new() }
     }
 
     /// Where a reference within the document leads to.
     pub(crate) fn resolve(&self, reference: &str) -> Option<&'a Value> {
         let pointer = reference.strip_prefix('#')?;
+        if *self.embeds.get_or_init(|| embeds_another(self.root)) {
+            return None;
+        }
         if !pointer.contains('%') {
             return self.root.pointer(pointer);
         }
@@ -101,6 +111,23 @@ impl<'a> Document<'a> {
         });
         compiled.as_ref().map_or(Tri::Unknown, |it| it.is_match(text).into())
     }
+}
+
+fn embeds_another(root: &Value) -> bool {
+    let mut open = vec![root];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items.iter().filter(|it| has_parts(it))),
+            Value::Object(fields) => {
+                if fields.get("$id").is_some_and(Value::is_string) && !ptr::eq(value, root) {
+                    return true;
+                }
+                open.extend(fields.values().filter(|it| has_parts(it)));
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Whether a value goes deeper than so many levels. Whoever follows it, copies it or writes it needs
@@ -198,72 +225,6 @@ impl<'a> Conj<'a> {
     }
 }
 
-/// Whether a keyword says something of a value. All others are for people, or hold definitions.
-pub(crate) fn asserts(keyword: &str) -> bool {
-    matches!(
-        keyword,
-        "$dynamicRef"
-            | "$recursiveRef"
-            | "$ref"
-            | "additionalItems"
-            | "additionalProperties"
-            | "allOf"
-            | "anyOf"
-            | "const"
-            | "contains"
-            | "dependencies"
-            | "dependentRequired"
-            | "dependentSchemas"
-            | "enum"
-            | "exclusiveMaximum"
-            | "exclusiveMinimum"
-            | "format"
-            | "if"
-            | "items"
-            | "maxItems"
-            | "maxLength"
-            | "maxProperties"
-            | "maximum"
-            | "minItems"
-            | "minLength"
-            | "minProperties"
-            | "minimum"
-            | "multipleOf"
-            | "not"
-            | "oneOf"
-            | "pattern"
-            | "patternProperties"
-            | "prefixItems"
-            | "properties"
-            | "propertyNames"
-            | "required"
-            | "type"
-            | "unevaluatedItems"
-            | "unevaluatedProperties"
-            | "uniqueItems"
-    )
-}
-
-/// Whether a schema says nothing of a value.
-pub(crate) fn is_any(schema: &Value) -> bool {
-    match schema {
-        Value::Object(keywords) => !keywords.keys().any(|keyword| asserts(keyword)),
-        other => other == &Value::Bool(true),
-    }
-}
-
-/// A keyword whose value is a list of schemas.
-pub(crate) fn schemas<'a>(keywords: &'a Map<String, Value>, keyword: &str) -> &'a [Value] {
-    keywords.get(keyword).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// A keyword whose value is a count.
-pub(crate) fn count(keywords: &Map<String, Value>, keyword: &str) -> Option<u64> {
-    // It may be written as 1.0.
-    let value = keywords.get(keyword)?;
-    value.as_u64().or_else(|| value.as_f64().filter(|it| *it >= 0.0).map(|it| it as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -282,10 +243,5 @@ mod tests {
         for nowhere in ["#/$defs/F", "https://example.com/", "#anchor", "#/%", "#/%zz", "#/%ff"] {
             assert_eq!(document.resolve(nowhere), None, "{nowhere}");
         }
-    }
-
-    #[test]
-    fn words_for_people_say_nothing_of_a_value() {
-        assert!(is_any(&json!({"title": "T", "default": 1})) && !is_any(&json!({"type": "null"})));
     }
 }

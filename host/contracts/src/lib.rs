@@ -11,6 +11,7 @@
 //! - A sender sends the fields that its schema declares, and others only if it says of what schema
 //!   they are, with `additionalProperties` for one. A receiver takes fields that it does not know
 //!   unless it refuses them: serde leaves them out.
+//! - Of an `anyOf`, a sender sends the fields of one branch.
 //! - A sender whose schema says nothing of a value (`true`, `{}`, a `Value`) may send what is
 //!   taken. That is undecided, and no break.
 //! - Formats are assertions. Those of integers are ranges, an integer that a sender gives no size
@@ -25,8 +26,9 @@
 //!
 //! *Compatible* is proved. *Broken* comes with a value that is valid under the sender's schema and
 //! not under the receiver's, which was looked at as a whole. Everything else is *undecided*:
-//! keywords that are compared by equality only (`if`, `contains`, `dependentSchemas` and their
-//! like, patterns, `not` beyond what is plainly apart), references that lead out of the document,
+//! keywords that are compared by equality only, those that belong together as one (`if`,
+//! `contains`, `dependentSchemas` and their like, patterns, `not` beyond what is plainly apart),
+//! references that are not JSON pointers into the document, keywords with arguments of a wrong type,
 //! and schemas that are deeper or larger than a comparison may be. The work has a bound, whatever
 //! the schemas are; so has the depth of the stack.
 //!
@@ -45,6 +47,8 @@ mod verdict;
 
 mod number;
 mod tri;
+
+mod keywords;
 
 mod document;
 mod format;
@@ -110,6 +114,10 @@ pub fn compare(sent: &Value, taken: &Value) -> Verdict {
             let reason = format!("the {whose}'s schema is nested more than {LEVELS} levels deep");
             return Verdict::Undecided(vec![Undecided { path: String::new(), reason }]);
         }
+    }
+    // One and the same document, whatever its references lead to.
+    if sent == taken {
+        return Verdict::Compatible;
     }
     let fuel = Fuel::new(STEPS);
     let mut comparison = Comparison::new(sent, taken, &fuel);

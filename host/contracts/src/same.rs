@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::document::{Document, Term, asserts};
+use crate::{
+    document::{Document, Term},
+    keywords::asserts,
+};
 
 /// How deep the two are followed.
 const DEPTH: u32 = 96;
@@ -17,6 +20,22 @@ pub(crate) fn are_same<'a>(
     in_: &Document<'a>,
 ) -> bool {
     Walk { of, in_, met: HashSet::new() }.schemas(a, b, 0)
+}
+
+/// Whether some keywords say the same in both.
+pub(crate) fn say_the_same<'a>(
+    keywords: &[&str],
+    a: &'a Value,
+    of: &Document<'a>,
+    b: &'a Value,
+    in_: &Document<'a>,
+) -> bool {
+    let mut walk = Walk { of, in_, met: HashSet::new() };
+    keywords.iter().all(|keyword| match (a.get(keyword), b.get(keyword)) {
+        (None, None) => true,
+        (Some(a), Some(b)) => walk.arguments(keyword, a, b, 1),
+        _ => false,
+    })
 }
 
 struct Walk<'a, 'd> {

@@ -2,7 +2,8 @@
 //! are compared.
 //!
 //! On the side of what is sent the alternatives may cover more than the schema, and on the other
-//! side less, never the other way round: so what is found compatible is.
+//! side less, never the other way round: so what is found compatible is. Of a schema that excludes
+//! values they may cover more again.
 
 mod compounds;
 mod scalars;
@@ -16,7 +17,7 @@ pub(crate) use compounds::{Lists, Records};
 pub(crate) use scalars::{Numbers, Texts};
 
 use crate::{
-    document::{Conj, Document},
+    document::{Conj, Document, Role},
     number::equal,
     tri::Tri,
     valid::is_valid,
@@ -42,10 +43,23 @@ pub(crate) enum Excluded<'a> {
     Others(&'a [Value], usize),
 }
 
+/// What a schema says with one keyword or several that belong together.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opaque<'a> {
+    /// The one that is told of.
     pub(crate) keyword: &'a str,
-    pub(crate) argument: &'a Value,
+    pub(crate) schema: &'a Value,
+    pub(crate) same: Same,
+}
+
+/// What has to be equal in two schemas for what they say to be the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Same {
+    Keywords(&'static [&'static str]),
+    /// All of them.
+    Schema,
+    /// Equal or not, it may not be the same: a reference that is not followed.
+    Never,
 }
 
 /// What type its values have, and which of them they are.
@@ -136,24 +150,45 @@ impl Type {
 impl<'a> Shape<'a> {
     /// The values that are of both shapes, if there may be any.
     pub(crate) fn and(&self, other: &Shape<'a>, document: &Document<'a>) -> Option<Shape<'a>> {
+        if self.is_of() != other.is_of() {
+            return None;
+        }
+        let mut certain = Tri::Yes;
         let kind = match (&self.kind, &other.kind) {
-            (Kind::Literal(value), _) => other.kind.may_be(value, document).then_some(self)?,
-            (_, Kind::Literal(value)) => self.kind.may_be(value, document).then_some(other)?,
-            _ => self,
-        };
-        let kind = match (&kind.kind, &self.kind, &other.kind) {
-            (literal @ Kind::Literal(_), ..) => literal.clone(),
-            (_, Kind::Number(a), Kind::Number(b)) => Kind::Number(a.and(b)?),
-            (_, Kind::Text(a), Kind::Text(b)) => Kind::Text(a.and(b)?),
-            (_, Kind::List(a), Kind::List(b)) => Kind::List(a.and(b)?),
-            (_, Kind::Record(a), Kind::Record(b)) => Kind::Record(Box::new(a.and(b, document))),
+            (Kind::Literal(value), kind) | (kind, Kind::Literal(value)) => {
+                certain = kind.accepts(value, document);
+                (certain != Tri::No).then_some(Kind::Literal(value))?
+            }
+            // Whoever says nothing of objects adds no fields to those of who does.
+            (Kind::Record(_), said @ Kind::Record(_)) if self.unsaid => said.clone(),
+            (said @ Kind::Record(_), Kind::Record(_)) if other.unsaid => said.clone(),
+            (Kind::Number(a), Kind::Number(b)) => Kind::Number(a.and(b)?),
+            (Kind::Text(a), Kind::Text(b)) => Kind::Text(a.and(b)?),
+            (Kind::List(a), Kind::List(b)) => Kind::List(a.and(b)?),
+            (Kind::Record(a), Kind::Record(b)) => Kind::Record(Box::new(a.and(b, document))),
             _ => return None,
         };
         let mut both = Shape::from(kind);
         both.excluded.extend(self.excluded.iter().chain(&other.excluded).copied());
         both.opaque.extend(self.opaque.iter().chain(&other.opaque).copied());
         both.unsaid = self.unsaid && other.unsaid;
+        if let (Tri::Unknown, Kind::Literal(value)) = (certain, &both.kind) {
+            both.opaque.push(Opaque { keyword: "const", schema: value, same: Same::Never });
+        }
+        both.opened(document.role);
         Some(both)
+    }
+
+    /// With any other fields too, if something declares fields that are not known here and the
+    /// schema is a sender's.
+    pub(crate) fn opened(&mut self, role: Role) {
+        if let Kind::Record(records) = &mut self.kind
+            && role == Role::Sent
+            && records.rest.is_none()
+            && self.opaque.iter().any(|it| declares(it.keyword))
+        {
+            records.rest = Some(Conj::of(&TRUE));
+        }
     }
 
     /// Whether a value is of this shape, as far as its kind goes.
@@ -162,11 +197,16 @@ impl<'a> Shape<'a> {
     }
 }
 
-impl<'a> Kind<'a> {
-    fn may_be(&self, value: &Value, document: &Document<'a>) -> bool {
-        self.accepts(value, document) != Tri::No
-    }
+/// Whether a keyword that is not looked into may say which fields there are. All do that apply
+/// other schemas to the same value.
+fn declares(keyword: &str) -> bool {
+    !matches!(
+        keyword,
+        "additionalItems" | "contains" | "dependentRequired" | "items" | "unevaluatedItems"
+    )
+}
 
+impl<'a> Kind<'a> {
     fn accepts(&self, value: &Value, document: &Document<'a>) -> Tri {
         match (self, value) {
             (Kind::Literal(literal), _) => Tri::from(equal(literal, value)),

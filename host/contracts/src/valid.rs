@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use crate::{
-    document::{Document, count, is_any, schemas},
+    document::Document,
     format,
+    keywords::{count, is_any, is_well_formed, schemas},
     number::{Num, equal},
     tri::Tri,
 };
@@ -102,6 +103,10 @@ impl<'a> Validation<'a, '_> {
         depth: u32,
         seen: &mut Option<Seen>,
     ) -> Tri {
+        if !is_well_formed(keyword, argument) {
+            mark_uncertain(seen);
+            return Tri::Unknown;
+        }
         match keyword {
             "type" => has_type(argument, value),
             "const" => Tri::from(equal(argument, value)),
@@ -256,16 +261,16 @@ impl<'a> Validation<'a, '_> {
     ) -> Tri {
         let Some(fields) = value.as_object() else { return Tri::Yes };
         let mut verdict = Tri::Yes;
-        let mut see = |name: &str| {
-            if let Some(seen) = seen {
-                seen.names.insert(name.to_owned());
-            }
+        let mut see = |name: &str, certain: Tri| match seen {
+            Some(seen) if certain == Tri::Yes => drop(seen.names.insert(name.to_owned())),
+            Some(seen) => seen.uncertain = true,
+            None => {}
         };
         match keyword {
             "properties" => {
                 for (name, schema) in argument.as_object().into_iter().flatten() {
                     if let Some(field) = fields.get(name) {
-                        see(name);
+                        see(name, Tri::Yes);
                         verdict = verdict.and(self.schema(schema, field, depth, None));
                     }
                 }
@@ -275,7 +280,7 @@ impl<'a> Validation<'a, '_> {
                     for (name, field) in fields {
                         let applies = self.document.matches(pattern, name);
                         if applies != Tri::No {
-                            see(name);
+                            see(name, applies);
                             let tri = self.schema(schema, field, depth, None);
                             verdict = verdict.and(applies.negated().or(tri));
                         }
@@ -286,7 +291,7 @@ impl<'a> Validation<'a, '_> {
                 for (name, field) in fields {
                     let declared = self.is_declared(keywords, name);
                     if declared != Tri::Yes {
-                        see(name);
+                        see(name, Tri::Yes);
                         let tri = self.schema(argument, field, depth, None);
                         verdict = verdict.and(declared.or(tri));
                     }
