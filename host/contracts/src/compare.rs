@@ -292,7 +292,8 @@ fn kind_of_break(same_type: &[&Shape<'_>]) -> BreakKind {
     if same_type.is_empty() { BreakKind::TypeChanged } else { BreakKind::ValuesNarrowed }
 }
 
-/// Adds what was not found at the same place in the same way.
+/// Adds what was not found at the same place in the same way. What is certain has a place in any
+/// case, instead of something that is not.
 fn merge(findings: &mut Vec<Finding>, more: Vec<Finding>) {
     for it in more {
         let same = |known: &Finding| known.path == it.path && known.kind == it.kind;
@@ -300,7 +301,11 @@ fn merge(findings: &mut Vec<Finding>, more: Vec<Finding>) {
             Some(at) if findings[at].example.is_none() => findings[at] = it,
             Some(_) => {}
             None if findings.len() < FINDINGS => findings.push(it),
-            None => return,
+            None if it.example.is_some() => {
+                let uncertain = findings.iter().rposition(|it| it.example.is_none());
+                uncertain.into_iter().for_each(|at| findings[at] = it.clone());
+            }
+            None => {}
         }
     }
 }

@@ -253,3 +253,20 @@ fn nothing_is_concluded_from_arguments_that_mean_nothing() {
         is_undecided(&json!({"const": 0}), &taken);
     }
 }
+
+#[test]
+fn a_break_is_told_of_after_many_places_that_are_undecided() {
+    let field = |name: String, of: Value| json!({"type": "object", "properties": {name.as_str(): of}, "required": [name.as_str()]});
+    let pattern = |of: &str| json!({"type": "string", "pattern": of});
+    // Each is undecided for a pattern that no example is known of, the last one plainly broken.
+    let open = (0..20).map(|at| field(format!("f{at}"), pattern("^q{3}[xy]z$")));
+    let sent = open.chain([field("last".to_owned(), json!({"type": "integer"}))]);
+    let sent = json!({"anyOf": sent.collect::<Vec<_>>()});
+    let mut taken = json!({"type": "object", "properties": {"last": {"type": "string"}}});
+    for at in 0..20 {
+        taken["properties"][format!("f{at}")] = pattern("^qqq[xyw]z$");
+    }
+    let Verdict::Broken(breaks) = compare(&sent, &taken) else { panic!("not broken") };
+    assert_eq!(breaks[0].path, "/last");
+    assert!(!validator(&taken).is_valid(&breaks[0].example));
+}
