@@ -191,6 +191,7 @@ impl<'a> Comparison<'a> {
             return Vec::new();
         }
         let alternatives = self.taken.of(taken);
+        self.fuel.burn(alternatives.len() / 16);
         let same_type: Vec<_> =
             alternatives.iter().filter(|it| it.is_of() == sent.is_of()).collect();
         let all: Vec<_> = alternatives.iter().collect();

@@ -3,9 +3,10 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{Hash, Hasher},
     ptr,
+    rc::Rc,
 };
 
 use regex_lite::{Regex, RegexBuilder};
@@ -14,6 +15,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     keywords::{asserts, is_any},
+    number::Num,
     tri::Tri,
 };
 
@@ -55,6 +57,8 @@ pub(crate) struct Document<'a> {
     pub(crate) role: Role,
     pub(crate) fuel: &'a Fuel,
     patterns: RefCell<HashMap<&'a str, Option<Regex>>>,
+    /// The values of an `enum`, by its place.
+    enums: RefCell<HashMap<Term<'a>, Rc<Members<'a>>>>,
     /// Whether a part of it has an identifier of its own, and references in it another meaning.
     embeds: OnceCell<bool>,
 }
@@ -66,7 +70,14 @@ const MATCHED_TEXT: usize = 1024;
 
 impl<'a> Document<'a> {
     pub(crate) fn new(root: &'a Value, role: Role, fuel: &'a Fuel) -> Self {
-        Document { root, role, fuel, patterns: RefCell::default(), embeds: OnceCell::new() }
+        Document {
+            root,
+            role,
+            fuel,
+            patterns: RefCell::default(),
+            enums: RefCell::default(),
+            embeds: OnceCell::new(),
+        }
     }
 
     /// Where a reference within the document leads to.
@@ -99,6 +110,48 @@ impl<'a> Document<'a> {
         followed
     }
 
+    /// Whether a value is one of those of an `enum`.
+    pub(crate) fn is_among(&self, values: &'a Value, value: &Value) -> Tri {
+        let Some(all) = values.as_array() else { return Tri::Unknown };
+        let known = self.enums.borrow().get(&Term(values)).cloned();
+        let members = match known {
+            Some(members) => members,
+            None if self.fuel.burn(all.len() / 8) => {
+                let members = Rc::new(Members::of(all));
+                self.enums.borrow_mut().insert(Term(values), members.clone());
+                members
+            }
+            None => return Tri::Unknown,
+        };
+        match (value, Num::of(value)) {
+            (Value::String(text), _) => members.texts.contains(text.as_str()).into(),
+            (_, Some(Num::Int(int))) => members.integers.contains(&int).into(),
+            _ if !self.fuel.burn(members.others.len() / 8) => Tri::Unknown,
+            // Not the case if each of them is another one.
+            _ => Tri::all(members.others.iter().map(|it| self.are_equal(it, value).negated()))
+                .negated(),
+        }
+    }
+
+    /// Whether two values are the same, 1 and 1.0 included, as far as there is fuel to find it out.
+    pub(crate) fn are_equal(&self, a: &Value, b: &Value) -> Tri {
+        let paid = |parts: usize| self.fuel.burn(parts / 8);
+        match (a, b) {
+            (Value::Number(_), Value::Number(_)) => Tri::from(Num::of(a) == Num::of(b)),
+            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+                let parts = a.iter().zip(b).map(|(a, b)| self.are_equal(a, b));
+                if paid(a.len()) { Tri::all(parts) } else { Tri::Unknown }
+            }
+            (Value::Object(a), Value::Object(b)) if a.len() == b.len() => {
+                let parts =
+                    a.iter().map(|(name, a)| b.get(name).map_or(Tri::No, |b| self.are_equal(a, b)));
+                if paid(a.len()) { Tri::all(parts) } else { Tri::Unknown }
+            }
+            (Value::Array(_) | Value::Object(_), _) => Tri::No,
+            _ => Tri::from(a == b),
+        }
+    }
+
     /// Whether a pattern is found in a text. The dialect of JSON Schema is another one, in corners.
     pub(crate) fn matches(&self, pattern: &'a str, text: &str) -> Tri {
         if !self.fuel.burn(1 + text.len() / 8) || text.len() > MATCHED_TEXT {
@@ -110,6 +163,28 @@ impl<'a> Document<'a> {
             RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build().ok()
         });
         compiled.as_ref().map_or(Tri::Unknown, |it| it.is_match(text).into())
+    }
+}
+
+/// The values of an `enum`, for those that there are many of in one.
+struct Members<'a> {
+    texts: HashSet<&'a str>,
+    integers: HashSet<i128>,
+    others: Vec<&'a Value>,
+}
+
+impl<'a> Members<'a> {
+    fn of(all: &'a [Value]) -> Self {
+        let integer = |value: &Value| match Num::of(value) {
+            Some(Num::Int(int)) => Some(int),
+            _ => None,
+        };
+        let is_other = |value: &&Value| !value.is_string() && integer(value).is_none();
+        Members {
+            texts: all.iter().filter_map(Value::as_str).collect(),
+            integers: all.iter().filter_map(integer).collect(),
+            others: all.iter().filter(is_other).collect(),
+        }
     }
 }
 

@@ -18,7 +18,6 @@ pub(crate) use scalars::{Numbers, Texts};
 
 use crate::{
     document::{Conj, Document, Role},
-    number::equal,
     tri::Tri,
     valid::is_valid,
 };
@@ -209,7 +208,7 @@ fn declares(keyword: &str) -> bool {
 impl<'a> Kind<'a> {
     fn accepts(&self, value: &Value, document: &Document<'a>) -> Tri {
         match (self, value) {
-            (Kind::Literal(literal), _) => Tri::from(equal(literal, value)),
+            (Kind::Literal(literal), _) => document.are_equal(literal, value),
             (Kind::Number(numbers), Value::Number(_)) => numbers.accepts(value),
             (Kind::Text(texts), Value::String(text)) => texts.accepts(text, document),
             (Kind::List(lists), Value::Array(items)) => lists.accepts(items, document),

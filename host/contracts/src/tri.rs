@@ -22,6 +22,18 @@ impl Tri {
         }
     }
 
+    /// Whether all are, looked at as far as the first one that is not.
+    pub(crate) fn all(parts: impl IntoIterator<Item = Tri>) -> Tri {
+        let mut all = Tri::Yes;
+        for part in parts {
+            all = all.and(part);
+            if all == Tri::No {
+                break;
+            }
+        }
+        all
+    }
+
     pub(crate) fn or(self, other: Tri) -> Tri {
         self.negated().and(other.negated()).negated()
     }

@@ -10,7 +10,7 @@ use crate::{
     document::Document,
     format,
     keywords::{count, is_any, is_well_formed, schemas},
-    number::{Num, equal},
+    number::Num,
     tri::Tri,
 };
 
@@ -109,14 +109,8 @@ impl<'a> Validation<'a, '_> {
         }
         match keyword {
             "type" => has_type(argument, value),
-            "const" => Tri::from(equal(argument, value)),
-            "enum" => {
-                let all = argument.as_array().map_or(&[][..], Vec::as_slice);
-                if !self.document.fuel.burn(all.len() / 8) {
-                    return Tri::Unknown;
-                }
-                Tri::from(all.iter().any(|it| equal(it, value)))
-            }
+            "const" => self.document.are_equal(argument, value),
+            "enum" => self.document.is_among(argument, value),
             "format" => has_format(argument, value),
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
                 within(keyword, argument, value)
@@ -246,8 +240,10 @@ impl<'a> Validation<'a, '_> {
         if !self.document.fuel.burn(items.len().saturating_mul(items.len()) / 8) {
             return Tri::Unknown;
         }
-        let twice = |(at, item)| items[..at].iter().any(|it| equal(it, item));
-        Tri::from(!items.iter().enumerate().any(twice))
+        let alone = |(at, item): (usize, &Value)| {
+            Tri::all(items[..at].iter().map(|it| self.document.are_equal(it, item).negated()))
+        };
+        Tri::all(items.iter().enumerate().map(alone))
     }
 
     fn fields(

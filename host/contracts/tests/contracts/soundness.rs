@@ -270,3 +270,12 @@ fn a_break_is_told_of_after_many_places_that_are_undecided() {
     assert_eq!(breaks[0].path, "/last");
     assert!(!validator(&taken).is_valid(&breaks[0].example));
 }
+
+#[test]
+fn a_large_enum_may_grow() {
+    let names = |count: usize| (0..count).map(|at| json!(format!("v{at}"))).collect::<Vec<_>>();
+    let of = |count: usize| json!({"type": "string", "enum": names(count)});
+    fits(&of(1_000), &of(1_001));
+    let Verdict::Broken(breaks) = compare(&of(1_001), &of(1_000)) else { panic!("not broken") };
+    assert_eq!(breaks[0].example, json!("v1000"));
+}
