@@ -279,3 +279,20 @@ fn a_large_enum_may_grow() {
     let Verdict::Broken(breaks) = compare(&of(1_001), &of(1_000)) else { panic!("not broken") };
     assert_eq!(breaks[0].example, json!("v1000"));
 }
+
+#[test]
+fn every_way_to_write_an_uuid_may_be_taken() {
+    let uuid = json!({"type": "string", "format": "uuid"});
+    for text in [
+        "67e5504410b1426f9247bb680e5fe0c8",
+        "urn:uuid:67e55044-10b1-426f-9247-bb680e5fe0c8",
+        "{67e55044-10b1-426f-9247-bb680e5fe0c8}",
+    ] {
+        is_undecided(&json!({"const": text}), &uuid);
+    }
+    fits(&json!({"const": "67e55044-10b1-426f-9247-bb680e5fe0c8"}), &uuid);
+    for text in ["", "67e5504410b1426f9247bb680e5fe0c", "urn:uuid:", "{}"] {
+        let verdict = compare(&json!({"const": text}), &uuid);
+        assert!(matches!(verdict, Verdict::Broken(_)), "{text}: {verdict:?}");
+    }
+}
