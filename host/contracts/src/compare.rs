@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{
     BreakKind, describe,
     disjoint::is_disjoint_from,
-    document::{Conj, Document, Fuel, Role},
+    document::{Conj, Document, Fuel, Role, weight},
     same::{are_same, say_the_same},
     sample::{sample_shape, samples},
     shape::{Excluded, Kind, Opaque, Same, Shape, all_valid},
@@ -99,6 +99,9 @@ impl<'a> Comparison<'a> {
         let sent = Conj::of(self.sent.document.root);
         let taken = Conj::of(self.taken.document.root);
         let mut findings = self.conjs(&sent, &taken, 0);
+        if findings.is_empty() && self.fuel.is_empty() {
+            return vec![Finding::undecided(TOO_LARGE)];
+        }
         // It is shown as it is sent, or not at all.
         for finding in &mut findings {
             finding.example.take_if(|example| {
@@ -133,7 +136,8 @@ impl<'a> Comparison<'a> {
         }
         let pair = (self.sent.document.followed(sent), self.taken.document.followed(taken));
         let (sent, taken) = (&pair.0.clone(), &pair.1.clone());
-        if let Some(known) = self.failed.get(&pair) {
+        if let Some(known) = self.failed.get(&pair).cloned() {
+            self.pay_for(&known);
             return known.to_vec();
         }
         if !self.assumed.insert(pair.clone()) {
@@ -156,9 +160,17 @@ impl<'a> Comparison<'a> {
             for later in self.order.drain(before..) {
                 self.assumed.remove(&later);
             }
+            self.pay_for(&findings);
             self.failed.insert(pair, findings.clone().into());
         }
         findings
+    }
+
+    /// For a copy of them.
+    fn pay_for(&self, findings: &[Finding]) {
+        let examples = findings.iter().filter_map(|it| it.example.as_ref());
+        let weight: usize = examples.map(|it| weight(it, self.fuel.left())).sum();
+        self.fuel.burn(weight);
     }
 
     fn are_the_same(&self, sent: &Conj<'a>, taken: &Conj<'a>) -> bool {
@@ -230,6 +242,7 @@ impl<'a> Comparison<'a> {
     /// Whether a field that every value has can have none.
     fn has_no_value(&self, sent: &Shape<'a>) -> bool {
         let Kind::Record(records) = &sent.kind else { return false };
+        self.fuel.burn(records.required.len() / 8);
         records.required.iter().any(|name| {
             records.fields.get(name).is_some_and(|it| it.is_never() || self.sent.of(it).is_empty())
         })

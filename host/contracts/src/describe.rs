@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::shape::{Kind, Numbers, Shape, Texts};
 
-/// The most alternatives that are named, and characters of a literal that are shown.
+/// The most alternatives that are named, those that are looked at for that, and the characters of a literal that are shown.
 const NAMED: usize = 4;
+const LOOKED_AT: usize = 64;
 const SHOWN: usize = 40;
 
 /// `a string is sent, an integer from 0 to 255 is taken`
@@ -20,13 +21,38 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// A literal in a sentence.
 pub(crate) fn literal(value: &Value) -> String {
-    shortened(&value.to_string())
+    shortened(&beginning(value, &mut (SHOWN + 1)).to_string())
+}
+
+/// As much of a value as may be shown, counted in parts and characters.
+fn beginning(value: &Value, left: &mut usize) -> Value {
+    *left = left.saturating_sub(1);
+    let text = |text: &str, left: &mut usize| {
+        let text: String = text.chars().take(*left).collect();
+        *left = left.saturating_sub(text.len());
+        text
+    };
+    match value {
+        Value::String(all) => Value::String(text(all, left)),
+        Value::Array(items) => {
+            let most = items.iter().take(*left);
+            most.map_while(|it| (*left > 0).then(|| beginning(it, left))).collect()
+        }
+        Value::Object(fields) => {
+            let most = fields.iter().take(*left);
+            let field = |(name, value): (&String, &Value)| {
+                (*left > 0).then(|| (text(name, left), beginning(value, left)))
+            };
+            Value::Object(most.map_while(field).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 fn any_of(shapes: &[&Shape<'_>]) -> String {
     let mut words: Vec<String> = Vec::new();
-    let mut more = 0;
-    for it in shapes {
+    let mut more = shapes.len().saturating_sub(LOOKED_AT);
+    for it in shapes.iter().take(LOOKED_AT) {
         let word = shape(it);
         if words.contains(&word) {
             continue;

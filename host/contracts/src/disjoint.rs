@@ -63,6 +63,9 @@ fn disjoint<'a>(
             depth > 0 && (0..certain).any(|at| conjs(a.at(at), of, b.at(at), in_, depth - 1))
         }
         (Kind::Record(a), Kind::Record(b)) => {
+            if !of.document.fuel.burn((a.required.len() + b.required.len()) / 8) {
+                return false;
+            }
             let mut certain = a.required.iter().chain(&b.required);
             depth > 0
                 && certain.any(|name| match (at(a, of, name), at(b, in_, name)) {

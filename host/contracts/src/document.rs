@@ -49,6 +49,10 @@ impl Fuel {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.get() == 0
     }
+
+    pub(crate) fn left(&self) -> usize {
+        self.0.get() as usize
+    }
 }
 
 /// A schema.
@@ -56,15 +60,18 @@ pub(crate) struct Document<'a> {
     pub(crate) root: &'a Value,
     pub(crate) role: Role,
     pub(crate) fuel: &'a Fuel,
-    patterns: RefCell<HashMap<&'a str, Option<Regex>>>,
+    patterns: RefCell<HashMap<&'a str, Option<Compiled>>>,
     /// The values of an `enum`, by its place.
     enums: RefCell<HashMap<Term<'a>, Rc<Members<'a>>>>,
     /// Whether a part of it has an identifier of its own, and references in it another meaning.
     embeds: OnceCell<bool>,
 }
 
-/// What compiling a pattern may take, in bytes.
-const PATTERN_SIZE: usize = 64 * 1024;
+/// What compiled patterns may take, in bytes, and what looking at eight bytes with one of that size
+/// costs. To compile it costs sixteen times as much.
+const PATTERN_SIZES: [(usize, usize); 3] = [(4 * 1024, 1), (16 * 1024, 4), (64 * 1024, 16)];
+/// The longest pattern, in bytes.
+const PATTERN: usize = 4096;
 /// The longest text that is looked at with a pattern, in bytes.
 const MATCHED_TEXT: usize = 1024;
 
@@ -82,6 +89,9 @@ impl<'a> Document<'a> {
 
     /// Where a reference within the document leads to.
     pub(crate) fn resolve(&self, reference: &str) -> Option<&'a Value> {
+        if !self.fuel.burn(reference.len() / 256) {
+            return None;
+        }
         let pointer = reference.strip_prefix('#')?;
         if *self.embeds.get_or_init(|| embeds_another(self.root)) {
             return None;
@@ -113,6 +123,9 @@ impl<'a> Document<'a> {
     /// Whether a value is one of those of an `enum`.
     pub(crate) fn is_among(&self, values: &'a Value, value: &Value) -> Tri {
         let Some(all) = values.as_array() else { return Tri::Unknown };
+        if !self.fuel.burn(value.as_str().map_or(0, str::len) / 1024) {
+            return Tri::Unknown;
+        }
         let known = self.enums.borrow().get(&Term(values)).cloned();
         let members = match known {
             Some(members) => members,
@@ -148,21 +161,47 @@ impl<'a> Document<'a> {
                 if paid(a.len()) { Tri::all(parts) } else { Tri::Unknown }
             }
             (Value::Array(_) | Value::Object(_), _) => Tri::No,
+            (Value::String(a), Value::String(b)) if a.len() == b.len() => {
+                if paid(a.len() / 512) {
+                    Tri::from(a == b)
+                } else {
+                    Tri::Unknown
+                }
+            }
             _ => Tri::from(a == b),
         }
     }
 
     /// Whether a pattern is found in a text. The dialect of JSON Schema is another one, in corners.
     pub(crate) fn matches(&self, pattern: &'a str, text: &str) -> Tri {
-        if !self.fuel.burn(1 + text.len() / 8) || text.len() > MATCHED_TEXT {
+        if !self.fuel.burn(1) || pattern.len() > PATTERN || text.len() > MATCHED_TEXT {
             return Tri::Unknown;
         }
         let mut patterns = self.patterns.borrow_mut();
-        let compiled = patterns.entry(pattern).or_insert_with(|| {
-            // Nothing that looks ahead or back is compiled.
-            RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build().ok()
-        });
-        compiled.as_ref().map_or(Tri::Unknown, |it| it.is_match(text).into())
+        let compiled = patterns.entry(pattern).or_insert_with(|| Compiled::of(pattern, self.fuel));
+        let Some(Compiled { regex, cost }) = compiled else { return Tri::Unknown };
+        if !self.fuel.burn(text.len() * *cost / 8) {
+            return Tri::Unknown;
+        }
+        regex.is_match(text).into()
+    }
+}
+
+struct Compiled {
+    regex: Regex,
+    /// For each eight bytes that are looked at.
+    cost: usize,
+}
+
+impl Compiled {
+    fn of(pattern: &str, fuel: &Fuel) -> Option<Compiled> {
+        let mut sizes = PATTERN_SIZES.iter();
+        // Nothing that looks ahead or back is compiled.
+        sizes.find_map(|(size, cost)| {
+            let regex =
+                fuel.burn(cost * 16).then(|| RegexBuilder::new(pattern).size_limit(*size).build());
+            Some(Compiled { regex: regex?.ok()?, cost: *cost })
+        })
     }
 }
 
@@ -203,6 +242,30 @@ fn embeds_another(root: &Value) -> bool {
         }
     }
     false
+}
+
+/// What a copy of a value costs, counted no further than `most`.
+pub(crate) fn weight(value: &Value, most: usize) -> usize {
+    const BYTES: usize = 256;
+    let parts = |parts: usize, of: &mut dyn Iterator<Item = &Value>| {
+        let mut sum = parts / 16;
+        for part in of {
+            if sum > most {
+                break;
+            }
+            sum += weight(part, most - sum.min(most));
+        }
+        sum
+    };
+    match value {
+        Value::String(text) => text.len() / BYTES,
+        Value::Array(items) => 1 + parts(items.len(), &mut items.iter()),
+        Value::Object(fields) => {
+            let names: usize = fields.keys().map(|it| it.len() / BYTES).sum();
+            1 + names + parts(fields.len(), &mut fields.values())
+        }
+        _ => 0,
+    }
 }
 
 /// Whether a value goes deeper than so many levels. Whoever follows it, copies it or writes it needs

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    document::Conj,
+    document::{Conj, weight},
     format,
     number::Num,
     shape::{Kind, Lists, Numbers, Records, Shape, Texts, all_valid},
@@ -84,7 +84,11 @@ fn of_conj<'a>(shapes: &Shapes<'a>, conj: &Conj<'a>, depth: u32) -> Option<Value
 fn of_shape<'a>(shapes: &Shapes<'a>, shape: &Shape<'a>, depth: u32) -> Option<Value> {
     let document = &shapes.document;
     match &shape.kind {
-        Kind::Literal(value) => Some((*value).clone()),
+        Kind::Literal(value) => {
+            let fuel = &document.fuel;
+            fuel.burn(weight(value, fuel.left())).then(|| (*value).clone())
+        }
+        Kind::Number(_) | Kind::Text(_) if !document.fuel.burn(2) => None,
         Kind::Number(numbers) => {
             let mut values = in_numbers(numbers).filter_map(Num::to_value);
             values.find(|it| shape.accepts(it, document) == Tri::Yes)
@@ -101,6 +105,9 @@ fn of_shape<'a>(shapes: &Shapes<'a>, shape: &Shape<'a>, depth: u32) -> Option<Va
 /// Values of a shape that differ from one another, no deeper than that.
 fn several<'a>(shapes: &Shapes<'a>, shape: &Shape<'a>, more: u64, depth: u32) -> Vec<Value> {
     let document = &shapes.document;
+    if !document.fuel.burn(4) {
+        return Vec::new();
+    }
     let mut all: Vec<Value> = of_shape(shapes, shape, depth).into_iter().collect();
     match &shape.kind {
         Kind::Number(numbers) => all.extend(in_numbers(numbers).filter_map(Num::to_value)),

@@ -190,6 +190,17 @@ impl<'a> Shape<'a> {
         }
     }
 
+    /// What a copy of it costs.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.kind {
+            Kind::Record(records) => {
+                1 + (records.fields.len() + records.required.len() + records.patterns.len()) / 4
+            }
+            Kind::List(lists) => 1 + lists.prefix.len() / 4,
+            _ => 1,
+        }
+    }
+
     /// Whether a value is of this shape, as far as its kind goes.
     pub(crate) fn accepts(&self, value: &Value, document: &Document<'a>) -> Tri {
         self.kind.accepts(value, document)

@@ -52,9 +52,16 @@ impl<'a> Shapes<'a> {
                 all.get(only).cloned().into_iter().collect()
             }
             None => {
-                let met = conj.terms.iter().fold(None, |met, term| {
+                let met = conj.terms.iter().fold(None, |met: Met<'a>, term| {
                     let its = self.of_schema(term.0);
-                    self.meet(met, Some(its.to_vec()), term.0)
+                    Some(match met {
+                        Some(met) => self.both(met, &its, term.0),
+                        None => {
+                            let weight: usize = its.iter().map(Shape::weight).sum();
+                            self.document.fuel.burn(weight);
+                            its.to_vec()
+                        }
+                    })
                 });
                 met.unwrap_or_else(|| self.any()).into()
             }
@@ -155,7 +162,10 @@ impl<'a> Shapes<'a> {
                 if self.document.role == Role::Sent {
                     its = its.or_else(|| Some(self.any()));
                 }
-                union = union.zip(its).map(|(union, its)| [union, its].concat());
+                match (&mut union, its) {
+                    (Some(union), Some(its)) => union.extend(its),
+                    _ => union = None,
+                }
             }
             met = self.meet(met, union, schema);
         }
@@ -182,10 +192,13 @@ impl<'a> Shapes<'a> {
 
     /// What remains when both apply.
     fn meet(&self, a: Met<'a>, b: Met<'a>, schema: &'a Value) -> Met<'a> {
-        let (a, b) = match (a, b) {
-            (Some(a), Some(b)) => (a, b),
-            (one, other) => return one.or(other),
-        };
+        match (a, b) {
+            (Some(a), Some(b)) => Some(self.both(a, &b, schema)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn both(&self, a: Vec<Shape<'a>>, b: &[Shape<'a>], schema: &'a Value) -> Vec<Shape<'a>> {
         let pairs = a.len().saturating_mul(b.len());
         if pairs > ALTERNATIVES * 8 || !self.document.fuel.burn(pairs / 2) {
             let mut a = a;
@@ -193,13 +206,13 @@ impl<'a> Shapes<'a> {
                 shape.opaque.push(Opaque { keyword: "allOf", schema, same: Same::Schema });
                 shape.opened(self.document.role);
             }
-            return Some(a);
+            return a;
         }
         let mut both = Vec::new();
         for one in &a {
             both.extend(b.iter().filter_map(|other| one.and(other, &self.document)));
         }
-        Some(both)
+        both
     }
 
     /// With what `unevaluatedProperties` says of the fields that nothing else speaks of. Which those

@@ -71,6 +71,9 @@ impl<'a> Validation<'a, '_> {
         let unevaluated = keywords.get("unevaluatedProperties").filter(|_| value.is_object());
         let mut own = (seen.is_some() || unevaluated.is_some()).then(Seen::default);
         let mut verdict = Tri::Yes;
+        if !self.document.fuel.burn(keywords.len() / 8) {
+            return Tri::Unknown;
+        }
         for (keyword, argument) in keywords {
             let tri = self.keyword(keywords, keyword, argument, value, depth, &mut own);
             verdict = verdict.and(tri);
@@ -79,6 +82,7 @@ impl<'a> Validation<'a, '_> {
             }
         }
         if let (Some(rest), Some(own), Some(fields)) = (unevaluated, &mut own, value.as_object()) {
+            self.document.fuel.burn(fields.len() / 8);
             if !own.all && !is_any(rest) {
                 for (_, field) in fields.iter().filter(|(name, _)| !own.names.contains(*name)) {
                     let tri = self.schema(rest, field, depth, None);
@@ -111,11 +115,19 @@ impl<'a> Validation<'a, '_> {
             "type" => has_type(argument, value),
             "const" => self.document.are_equal(argument, value),
             "enum" => self.document.is_among(argument, value),
-            "format" => has_format(argument, value),
+            "format" => {
+                if !self.document.fuel.burn(value.as_str().map_or(0, str::len) / 1024) {
+                    return Tri::Unknown;
+                }
+                has_format(argument, value)
+            }
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "multipleOf" => {
                 within(keyword, argument, value)
             }
             "minLength" | "maxLength" => {
+                if !self.document.fuel.burn(value.as_str().map_or(0, str::len) / 4096) {
+                    return Tri::Unknown;
+                }
                 let length = value.as_str().map(|text| text.chars().count() as u64);
                 counted(keywords, keyword, length)
             }
@@ -134,7 +146,11 @@ impl<'a> Validation<'a, '_> {
             "prefixItems" | "items" => self.items(keywords, keyword, argument, value, depth),
             "required" => {
                 let Some(fields) = value.as_object() else { return Tri::Yes };
-                let mut names = schemas(keywords, "required").iter().filter_map(Value::as_str);
+                let names = schemas(keywords, "required");
+                if !self.document.fuel.burn(names.len() / 8) {
+                    return Tri::Unknown;
+                }
+                let mut names = names.iter().filter_map(Value::as_str);
                 Tri::from(names.all(|name| fields.contains_key(name)))
             }
             "properties" | "patternProperties" | "additionalProperties" | "propertyNames" => {
@@ -256,6 +272,9 @@ impl<'a> Validation<'a, '_> {
         seen: &mut Option<Seen>,
     ) -> Tri {
         let Some(fields) = value.as_object() else { return Tri::Yes };
+        if !self.document.fuel.burn(fields.len() / 8) {
+            return Tri::Unknown;
+        }
         let mut verdict = Tri::Yes;
         let mut see = |name: &str, certain: Tri| match seen {
             Some(seen) if certain == Tri::Yes => drop(seen.names.insert(name.to_owned())),
@@ -264,8 +283,9 @@ impl<'a> Validation<'a, '_> {
         };
         match keyword {
             "properties" => {
-                for (name, schema) in argument.as_object().into_iter().flatten() {
-                    if let Some(field) = fields.get(name) {
+                let Some(declared) = argument.as_object() else { return Tri::Unknown };
+                for (name, field) in fields {
+                    if let Some(schema) = declared.get(name) {
                         see(name, Tri::Yes);
                         verdict = verdict.and(self.schema(schema, field, depth, None));
                     }

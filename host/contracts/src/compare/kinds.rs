@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Comparison, Finding};
+use super::{Comparison, Finding, TOO_LARGE, merge};
 use crate::{
     BreakKind, describe,
     document::Conj,
@@ -13,9 +13,16 @@ use crate::{
     tri::Tri,
 };
 
+/// The most characters of a name that are shown in a path.
+const SHOWN: usize = 256;
+
 /// A path with one step before it.
 pub(super) fn step(name: &str, path: &str) -> String {
-    format!("/{}{path}", name.replace('~', "~0").replace('/', "~1"))
+    let shown = match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    };
+    format!("/{}{path}", shown.replace('~', "~0").replace('/', "~1"))
 }
 
 impl<'a> Comparison<'a> {
@@ -88,16 +95,22 @@ impl<'a> Comparison<'a> {
 
     fn records(&mut self, a: &Records<'a>, b: &Records<'a>, depth: u32) -> Vec<Finding> {
         let mut findings = Vec::new();
+        let parts = a.fields.len() + b.fields.len() + b.required.len();
+        let patterns = a.patterns.len() + 1;
+        let patterns = patterns.saturating_mul(b.patterns.len().saturating_mul(b.patterns.len()));
+        if !self.fuel.burn(parts / 8 + patterns / 64) {
+            return vec![Finding::undecided(TOO_LARGE)];
+        }
         for name in b.required.iter().filter(|name| !a.required.contains(*name)) {
-            findings.push(self.missing(a, name));
+            merge(&mut findings, vec![self.missing(a, name)]);
         }
         for (name, field) in &a.fields {
             let Some(taken) = b.at(name, &self.taken.document) else { continue };
-            findings.extend(self.field(a, name, name, field, &taken, depth));
+            merge(&mut findings, self.field(a, name, name, field, &taken, depth));
         }
         self.other_fields(a, b, depth, &mut findings);
-        findings.extend(self.names(a, b));
-        findings.extend(self.counts(a, b));
+        merge(&mut findings, self.names(a, b).into_iter().collect());
+        merge(&mut findings, self.counts(a, b).into_iter().collect());
         findings
     }
 
@@ -161,12 +174,15 @@ impl<'a> Comparison<'a> {
                 taken = taken.and(conj);
             }
             let name = name_like(&self.sent, a, pattern).unwrap_or("a");
-            findings.extend(self.field(a, "*", name, sent, &taken, depth));
+            merge(findings, self.field(a, "*", name, sent, &taken, depth));
             for (name, taken) in &b.fields {
                 let other = a.fields.contains_key(name)
                     || self.sent.document.matches(pattern, name) == Tri::No;
+                if self.fuel.is_empty() {
+                    return merge(findings, vec![Finding::undecided(TOO_LARGE)]);
+                }
                 if !other {
-                    findings.extend(self.field(a, name, name, sent, taken, depth));
+                    merge(findings, self.field(a, name, name, sent, taken, depth));
                 }
             }
         }
@@ -174,9 +190,9 @@ impl<'a> Comparison<'a> {
         let taken = b.patterns.iter().fold(rest, |taken, (_, conj)| taken.and(conj));
         let free = ["a", "b", "key", "other"];
         let name = free.iter().find(|it| a.at(it, &self.sent.document).as_ref() == Some(sent));
-        findings.extend(self.field(a, "*", name.unwrap_or(&"a"), sent, &taken, depth));
+        merge(findings, self.field(a, "*", name.unwrap_or(&"a"), sent, &taken, depth));
         for (name, taken) in b.fields.iter().filter(|(name, _)| !a.fields.contains_key(*name)) {
-            findings.extend(self.field(a, name, name, sent, taken, depth));
+            merge(findings, self.field(a, name, name, sent, taken, depth));
         }
     }
 
@@ -187,6 +203,7 @@ impl<'a> Comparison<'a> {
         }
         let document = &self.taken.document;
         let declared = a.fields.keys().fold(Tri::Yes, |all, name| {
+            self.fuel.burn(name.len() / 256);
             all.and(all_valid(document, &b.names, &Value::from(*name)))
         });
         let has_others = !a.patterns.is_empty() || a.rest.as_ref().is_some_and(|it| !it.is_never());

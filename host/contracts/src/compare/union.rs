@@ -31,6 +31,7 @@ impl<'a> Comparison<'a> {
         splits: u32,
     ) -> Vec<Finding> {
         let all = self.taken.of(taken);
+        self.fuel.burn(all.len() / 16);
         let same_type: Vec<&Shape<'a>> =
             all.iter().filter(|it| it.is_of() == sent.is_of()).collect();
         if same_type.is_empty() {
@@ -86,6 +87,7 @@ impl<'a> Comparison<'a> {
                 let fields = self.telling_fields(records, candidates);
                 fields.into_iter().any(|(name, cases)| {
                     (0..cases).all(|case| {
+                        self.fuel.burn(sent.weight());
                         let mut one = sent.clone();
                         if let Kind::Record(records) = &mut one.kind
                             && let Some(field) = records.fields.get_mut(name)
@@ -109,6 +111,9 @@ impl<'a> Comparison<'a> {
         candidates: &[&Shape<'a>],
     ) -> Vec<(&'a str, usize)> {
         let mut found = Vec::new();
+        if !self.fuel.burn(records.fields.len().saturating_mul(candidates.len()) / 64) {
+            return found;
+        }
         for (name, conj) in &records.fields {
             let spoken = candidates.iter().any(|it| match &it.kind {
                 Kind::Record(records) => records.fields.contains_key(name),
@@ -142,6 +147,9 @@ impl<'a> Comparison<'a> {
         let Kind::Record(records) = &sent.kind else { return general() };
         // The field by which all of them are told apart, if there is one.
         for name in &records.required {
+            if !self.fuel.burn(1 + taken.len() / 8) {
+                break;
+            }
             let Some(Value::String(tag)) = self.only_literal(records, name) else { continue };
             let tags: Option<Vec<String>> = taken
                 .iter()

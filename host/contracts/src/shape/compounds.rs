@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{all_valid, least};
+use super::{FALSE, all_valid, least};
 use crate::{
     document::{Conj, Document, Role},
     tri::Tri,
@@ -69,6 +69,11 @@ impl<'a> Records<'a> {
         }
         let mut found: Option<Conj<'a>> = None;
         for (pattern, conj) in &self.patterns {
+            let terms = found.as_ref().map_or(0, |it| it.terms.len());
+            if !document.fuel.burn(terms / 8) {
+                let sent = document.role != Role::Taken;
+                return Some(if sent { Conj::default() } else { Conj::of(&FALSE) });
+            }
             match document.matches(pattern, name) {
                 Tri::Yes => found = Some(found.unwrap_or_default().and(conj)),
                 Tri::No => {}
@@ -84,8 +89,14 @@ impl<'a> Records<'a> {
     }
 
     pub(super) fn and(&self, other: &Records<'a>, document: &Document<'a>) -> Records<'a> {
-        // It is paid for here, and whoever comes next finds that too little is left.
-        document.fuel.burn(self.fields.len() + other.fields.len());
+        let parts = |it: &Records<'a>| {
+            let terms = it.fields.values().map(|it| 1 + it.terms.len() / 16).sum::<usize>();
+            terms + it.patterns.len() + it.required.len() / 4
+        };
+        // Nothing is compatible any more then.
+        if !document.fuel.burn(parts(self) + parts(other)) {
+            return self.clone();
+        }
         let mut both = Records {
             required: self.required.union(&other.required).copied().collect(),
             min: self.min.max(other.min),

@@ -92,10 +92,18 @@ impl<'a> Shapes<'a> {
 
     fn record(&self, schema: &'a Value, keywords: &'a Map<String, Value>) -> Shape<'a> {
         let map = |keyword| keywords.get(keyword).and_then(Value::as_object).into_iter().flatten();
+        let parts = |keyword| map(keyword).count() / 4;
+        let required = schemas(keywords, "required");
+        let weight = parts("properties") + parts("patternProperties") + required.len() / 4;
+        if !self.document.fuel.burn(weight) {
+            let mut shape = Shape::from(Kind::Record(Box::new(self.of_any_fields())));
+            shape.opaque.push(Opaque { keyword: "its size", schema, same: Same::Never });
+            return shape;
+        }
         let mut records = Records {
             min: count(keywords, "minProperties").unwrap_or(0),
             max: count(keywords, "maxProperties"),
-            required: schemas(keywords, "required").iter().filter_map(Value::as_str).collect(),
+            required: required.iter().filter_map(Value::as_str).collect(),
             patterns: map("patternProperties")
                 .map(|(pattern, schema)| (pattern.as_str(), Conj::of(schema)))
                 .collect(),

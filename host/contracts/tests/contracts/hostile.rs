@@ -23,7 +23,11 @@ fn deep(levels: usize, end: Value) -> Value {
 
 /// A schema within a schema, so many times.
 fn nested(levels: usize, outer: impl Fn(Value) -> Value) -> Value {
-    (0..levels).fold(json!({"type": "string"}), |inner, _| outer(inner))
+    nested_in(levels, json!({"type": "string"}), outer)
+}
+
+fn nested_in(levels: usize, innermost: Value, outer: impl Fn(Value) -> Value) -> Value {
+    (0..levels).fold(innermost, |inner, _| outer(inner))
 }
 
 fn all(levels: usize, end: Value) -> Value {
@@ -77,6 +81,81 @@ fn choices(count: usize, of: usize) -> Value {
 fn variants(count: usize, more: &str) -> Value {
     let variant = |at: usize| json!({"type": "object", "properties": {format!("v{at}"): {"type": more}}, "required": [format!("v{at}")], "additionalProperties": false});
     json!({"oneOf": (0..count).map(variant).collect::<Vec<_>>()})
+}
+
+fn branches(count: usize, branch: impl Fn(usize) -> Value) -> Value {
+    json!({"anyOf": (0..count).map(branch).collect::<Vec<_>>()})
+}
+
+/// Schemas that are large in one way or another.
+fn large() -> Vec<(&'static str, Value)> {
+    let many = |count: usize, of: &dyn Fn(usize) -> (String, Value)| {
+        Value::from((0..count).map(of).collect::<Map<_, _>>())
+    };
+    let fields = many(10_000, &|at| (format!("f{at}"), json!({"type": "string"})));
+    let patterns = |of: &str| {
+        let all = many(3_000, &|at| (format!("^a{at}(b{{1,9}}){{1,9}}$"), json!({"type": of})));
+        json!({"type": "object", "patternProperties": all})
+    };
+    let text = "x".repeat(200_000);
+    let record = |at: usize| json!({"type": "object", "properties": {"f": {"minLength": at}}});
+    let named = chained(60, |it| {
+        let mut field = Map::new();
+        field.insert(text.clone(), it);
+        json!({"type": "object", "properties": field, "required": [&text]})
+    });
+    let mut other_names = named.clone();
+    other_names["$defs"]["0"] = json!({"type": "integer"});
+    let lists = |of: &Value| {
+        nested_in(6, of.clone(), |it| json!({"type": "array", "minItems": 64, "items": it}))
+    };
+    vec![
+        (
+            "branches of one record",
+            json!({
+                "anyOf": (0..16_000).map(|_| json!({"$ref": "#/$defs/A"})).collect::<Vec<_>>(),
+                "$defs": {"A": {"type": "object", "properties": fields}}
+            }),
+        ),
+        (
+            "parts of one record",
+            json!({
+                "allOf": (0..2_000).map(|_| json!({"$ref": "#/$defs/A"})).collect::<Vec<_>>(),
+                "$defs": {"A": {"type": "object", "properties": fields}}
+            }),
+        ),
+        ("parts with one field", json!({"allOf": (0..9_000).map(record).collect::<Vec<_>>()})),
+        (
+            "required",
+            json!({
+                "type": "object", "properties": fields,
+                "required": fields.as_object().unwrap().keys().collect::<Vec<_>>()
+            }),
+        ),
+        ("many patterns", patterns("string")),
+        ("many other patterns", patterns("integer")),
+        ("a long text", json!({"const": text})),
+        ("a long text in lists", lists(&json!({"const": text}))),
+        ("long texts", json!({"enum": vec![json!([text, text]); 20]})),
+        ("lists", lists(&json!({"enum": vec![json!([1]); 1_000]}))),
+        ("long names", named),
+        ("other long names", other_names),
+        (
+            "many lists",
+            json!({"enum": (0..1_000).map(|at| json!(vec![at; 100])).collect::<Vec<_>>()}),
+        ),
+        (
+            "bare objects",
+            json!({"$defs": many(8_000, &|at| (at.to_string(), json!({"type": "object"}))),
+                "anyOf": (0..8_000).map(|_| json!({"type": "object"})).collect::<Vec<_>>()}),
+        ),
+        ("a long pattern", json!({"type": "string", "pattern": "(a|b)".repeat(100_000)})),
+        (
+            "many names",
+            json!({"type": "object", "propertyNames": {"anyOf": (0..5_000).map(|at| json!({"pattern": format!("{at}a*")})).collect::<Vec<_>>()},
+                "additionalProperties": {"type": "string"}, "properties": fields}),
+        ),
+    ]
 }
 
 fn hostile() -> Vec<(&'static str, Value)> {
@@ -159,6 +238,9 @@ fn hostile() -> Vec<(&'static str, Value)> {
         ("more choices", choices(30, 5)),
         ("variants", variants(3_000, "string")),
         ("other variants", variants(3_000, "integer")),
+        ("branches", branches(16_000, |at| json!({"type": "string", "minLength": at}))),
+        ("other branches", branches(16_000, |at| json!({"const": at}))),
+        ("branches of any type", branches(16_000, |at| json!({"minimum": at}))),
         ("fields", fields("string")),
         ("other fields", fields("integer")),
         ("a pattern", json!({"type": "string", "pattern": "(((a{1,100}){1,100}){1,100})+$"})),
@@ -189,7 +271,8 @@ fn hostile() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn every_comparison_ends_on_a_small_stack() {
-    let all = hostile();
+    let mut all = hostile();
+    all.extend(large());
     let plain = json!({"type": "object", "properties": {"a": {"type": ["string", "null"]}}});
     for (at, (name, one)) in all.iter().enumerate() {
         let (next_name, next) = &all[(at + 1) % all.len()];
@@ -212,7 +295,6 @@ fn every_comparison_ends_on_a_small_stack() {
 }
 
 fn ended(sent_name: &str, sent: &Value, taken_name: &str, taken: &Value) {
-    println!("{sent_name}, {taken_name}");
     let began = Instant::now();
     let verdict = compare(sent, taken);
     let (took, text) = (began.elapsed(), verdict.to_string());
