@@ -60,6 +60,15 @@ impl Num {
         }
     }
 
+    /// What lies between this one and the next, or the one before.
+    pub(crate) fn half(self, sign: i8) -> Num {
+        let half = f64::from(sign) / 2.0;
+        match self {
+            Num::Int(int) => Num::Real(int as f64 + half),
+            Num::Real(real) => Num::Real(real + half),
+        }
+    }
+
     /// As JSON, if JSON as it is read here can hold it.
     pub(crate) fn to_value(self) -> Option<Value> {
         match self {

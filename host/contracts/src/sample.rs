@@ -120,7 +120,9 @@ fn several<'a>(shapes: &Shapes<'a>, shape: &Shape<'a>, more: u64, depth: u32) ->
 }
 
 fn in_numbers(numbers: &Numbers) -> impl Iterator<Item = Num> {
-    let near = |it: Option<Num>| it.into_iter().flat_map(|it| [it, it.plus(1), it.plus(-1)]);
+    let near = |it: Option<Num>| {
+        it.into_iter().flat_map(|it| [it, it.plus(1), it.plus(-1), it.half(1), it.half(-1)])
+    };
     let multiples = numbers.multiples.clone().into_iter();
     let common = [0, 1, -1].map(Num::Int).into_iter().chain([Num::Real(0.5)]);
     let (lower, upper) = (numbers.lower(), numbers.upper());

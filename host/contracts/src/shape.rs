@@ -181,13 +181,19 @@ impl<'a> Shape<'a> {
     /// With any other fields too, if something declares fields that are not known here and the
     /// schema is a sender's.
     pub(crate) fn opened(&mut self, role: Role) {
+        let more = self.may_declare_more();
         if let Kind::Record(records) = &mut self.kind
             && role == Role::Sent
             && records.rest.is_none()
-            && self.opaque.iter().any(|it| declares(it.keyword))
+            && more
         {
             records.rest = Some(Conj::of(&TRUE));
         }
+    }
+
+    /// Whether something declares fields that are not known here.
+    pub(crate) fn may_declare_more(&self) -> bool {
+        self.opaque.iter().any(|it| declares(it.keyword))
     }
 
     /// What a copy of it costs.

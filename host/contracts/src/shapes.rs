@@ -223,10 +223,12 @@ impl<'a> Shapes<'a> {
         let Some(unevaluated) = unevaluated else { return met };
         let mut shapes = met.unwrap_or_else(|| self.any());
         for shape in &mut shapes {
+            let more = shape.may_declare_more();
             if let Kind::Record(records) = &mut shape.kind
-                && (records.rest.is_none() || (shape.unsaid && shape.opaque.is_empty()))
+                && (records.rest.is_none() || (records.bare && !more))
             {
                 records.rest = Some(Conj::of(unevaluated));
+                records.bare = false;
                 shape.unsaid = false;
             }
         }
@@ -248,8 +250,8 @@ impl<'a> Shapes<'a> {
 
     /// Objects of which nothing is said. A sender that says nothing of them may send any field.
     fn of_any_fields(&self) -> Records<'a> {
-        let rest = (self.document.role == Role::Sent).then(|| Conj::of(&TRUE));
-        Records { rest, ..Records::default() }
+        let bare = self.document.role == Role::Sent;
+        Records { rest: bare.then(|| Conj::of(&TRUE)), bare, ..Records::default() }
     }
 
     /// A value of any type that something more is said of.

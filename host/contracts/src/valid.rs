@@ -387,7 +387,7 @@ fn within(keyword: &str, argument: &Value, value: &Value) -> Tri {
         ("exclusiveMinimum", ..) => Tri::from(num > bound),
         ("exclusiveMaximum", ..) => Tri::from(num < bound),
         (_, Num::Int(int), Num::Int(by)) if by > 0 => Tri::from(int % by == 0),
-        (_, Num::Real(_), Num::Int(by)) if by > 0 => Tri::No,
+        (_, real, Num::Int(by)) if by > 0 && !real.is_whole() => Tri::No,
         _ => Tri::Unknown,
     }
 }

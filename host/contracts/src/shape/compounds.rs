@@ -27,6 +27,8 @@ pub(crate) struct Records<'a> {
     pub(crate) patterns: Vec<(&'a str, Conj<'a>)>,
     /// All other fields; `None` if nothing is said of them.
     pub(crate) rest: Option<Conj<'a>>,
+    /// The schema does not speak of fields: others may, and then there are those alone.
+    pub(crate) bare: bool,
     /// Of `propertyNames`.
     pub(crate) names: Conj<'a>,
     pub(crate) min: u64,
@@ -117,7 +119,10 @@ impl<'a> Records<'a> {
                 both.patterns.push((pattern, conj));
             }
         }
+        both.bare = self.bare && other.bare;
         both.rest = match (&self.rest, &other.rest) {
+            _ if self.bare && !other.bare => other.rest.clone(),
+            _ if other.bare && !self.bare => self.rest.clone(),
             (Some(a), Some(b)) => Some(a.clone().and(b)),
             (one, another) => one.as_ref().or(another.as_ref()).cloned(),
         };

@@ -50,8 +50,10 @@ impl Numbers {
     /// With bounds that are whole if the numbers are, and belong to it; `None` if nothing is left.
     pub(crate) fn tidied(mut self) -> Option<Numbers> {
         if self.whole {
-            let above = self.above.take().map(|it| it.floor().plus(1));
-            let below = self.below.take().map(|it| it.ceil().plus(-1));
+            // Beyond what is counted one by one there is none next to another.
+            let is_counted = |it: &mut Num| matches!(it.floor(), Num::Int(_));
+            let above = self.above.take_if(is_counted).map(|it| it.floor().plus(1));
+            let below = self.below.take_if(is_counted).map(|it| it.ceil().plus(-1));
             self.min = self.min.map(Num::ceil).max(above);
             self.max = match (self.max.map(Num::floor), below) {
                 (Some(a), Some(b)) => Some(a.min(b)),

@@ -133,6 +133,7 @@ impl<'a> Shapes<'a> {
         }
         if self.document.role == Role::Sent && records.rest.is_none() && self.is_bare(keywords) {
             records.rest = Some(Conj::of(&TRUE));
+            records.bare = true;
         }
         let mut shape = Shape::from(Kind::Record(Box::new(records)));
         push_opaque(&mut shape, schema, "dependencies", Same::Never);
@@ -150,11 +151,8 @@ impl<'a> Shapes<'a> {
         let definitions = self.document.root.get("$defs").and_then(Value::as_object);
         self.document.fuel.burn(definitions.map_or(0, Map::len) / 16);
         let mut definitions = definitions.into_iter().flat_map(Map::values);
-        let speaks = |keyword: &str| match keyword {
-            "properties" | "patternProperties" | "additionalProperties" | "required" => true,
-            _ => applies_others(keyword) && keyword != "not",
-        };
-        !keywords.keys().any(|keyword| speaks(keyword))
+        let speaks = ["properties", "patternProperties", "additionalProperties", "required"];
+        !speaks.iter().any(|keyword| keywords.contains_key(*keyword))
             && !keywords.contains_key("title")
             && !definitions.any(|it| it.as_object().is_some_and(|it| std::ptr::eq(it, keywords)))
     }

@@ -5,7 +5,9 @@
 
 mod cases;
 mod changes;
+mod closed;
 mod cost;
+mod fuzz;
 mod hostile;
 mod oracle;
 mod properties;
@@ -13,3 +15,4 @@ mod random;
 mod soundness;
 mod types;
 mod values;
+mod wild;

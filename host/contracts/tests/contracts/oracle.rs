@@ -36,7 +36,10 @@ fn assert_integers(schema: &mut Value) {
                 _ => return,
             };
             // A keyword of its own: there may be another minimum.
-            let asserted = json!({"minimum": range.0, "maximum": range.1});
+            let asserted = json!({"anyOf": [
+                {"not": {"type": "number"}},
+                {"type": "integer", "minimum": range.0, "maximum": range.1}
+            ]});
             let all = keywords.entry("allOf").or_insert_with(|| json!([]));
             all.as_array_mut().unwrap().push(asserted);
         }

@@ -82,6 +82,9 @@ fn whoever_says_nothing_may_send_any_field() {
             is_undecided(&field(&sent), &field(taken));
         }
     }
+    // Choices between schemas that say nothing of them say nothing either.
+    let beside = json!({"type": "object", "oneOf": [false, {"minLength": 1}]});
+    is_undecided(&beside, &json!({"properties": {"x": {"type": "string"}}}));
     // Beside a schema that speaks of the fields it adds none.
     let typed = json!({"type": "object", "properties": {"a": {"type": "null"}}});
     let mut closed = typed.clone();
@@ -295,4 +298,17 @@ fn every_way_to_write_an_uuid_may_be_taken() {
         let verdict = compare(&json!({"const": text}), &uuid);
         assert!(matches!(verdict, Verdict::Broken(_)), "{text}: {verdict:?}");
     }
+}
+
+#[test]
+fn numbers_that_are_too_large_to_be_counted_are_compared() {
+    let huge = json!({"type": "number", "maximum": -1});
+    let whole = json!({"type": "number", "maximum": -1, "multipleOf": 1});
+    // A number without a fraction, however large it is, is a multiple of one.
+    let Verdict::Broken(breaks) = compare(&huge, &whole) else { panic!("not broken") };
+    assert!(!validator(&whole).is_valid(&breaks[0].example), "{}", breaks[0]);
+    let from = |bound: &str| json!({"type": "integer", bound: 1e40});
+    does_not_fit(from("minimum"), from("exclusiveMinimum"), json!(1e40));
+    let to = |bound: &str| json!({"type": "integer", bound: -1e40});
+    does_not_fit(to("maximum"), to("exclusiveMaximum"), json!(-1e40));
 }
