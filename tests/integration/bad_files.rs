@@ -41,7 +41,7 @@ fn refused(builder: HostBuilder) -> (TestHost, Vec<(String, String)>) {
         assert!(reason.contains(name), "the file is named: {reason}");
         assert!(reason.len() < 1_000, "{name}: {reason}");
         let line = reason.lines().next().unwrap();
-        let log = until("it is logged", || host.process.stderr(), |log| log.contains(line));
+        let log = host.process.told(line);
         assert_eq!(log.matches(line).count(), 1, "it is logged once: {reason}");
     }
     (host, refused)

@@ -23,7 +23,7 @@ fn told_everywhere(library: &Library, words: &[&str]) {
     let file = host.file("chaos.so");
     let reply = host.ksi(&["load", file.to_str().unwrap()]).fails(1);
     let list = host.ksi(&["list"]).ok();
-    let log = until("the log tells", || host.process.stderr(), |log| log.contains(words[0]));
+    let log = host.process.told(words[0]);
     let places = [
         ("event", event),
         ("module:list", listed),
@@ -111,8 +111,7 @@ fn what_a_client_is_refused_is_no_failure_of_a_call_in_the_log() {
     assert!(refused.contains("there is no plugin named"), "{refused}");
     host.drop_in("chaos.so", &Library::chaos());
     assert_eq!(watcher.pushes_until("module:loaded"), ["module:loaded"]);
-    let log =
-        until("a later line is there", || host.process.stderr(), |log| log.contains("loaded"));
+    let log = host.process.told("loaded");
     assert!(!log.contains("WARN"), "{log}");
 }
 
@@ -168,8 +167,8 @@ fn a_library_that_is_linked_never_to_leave_memory_is_told_before_and_after_it_is
     let file = host.file("chaos.so");
     let inspected = host.ksi(&["inspect", file.to_str().unwrap()]).ok();
     let listed = host.ksi(&["list"]).ok();
-    for (place, text) in [("inspect", inspected), ("list", listed), ("log", host.process.stderr())]
-    {
+    let log = host.process.told("`-z nodelete`");
+    for (place, text) in [("inspect", inspected), ("list", listed), ("log", log)] {
         assert!(
             text.contains("`-z nodelete`") && text.contains("link it without"),
             "{place}: {text}"

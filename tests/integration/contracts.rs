@@ -430,13 +430,7 @@ fn of_files_that_do_not_go_live_together_none_is_tried_alone_later() {
     // A try of its own is noted, and one that failed is tried again.
     let told = host.ksi(&["load", stock]).fails(1);
     assert!(!told.contains("none of the files"), "{told}");
-    let tried = |log: &String| log.matches("trying again").count();
-    until(
-        "the one that was asked for alone is tried again",
-        || host.process.stderr(),
-        |log| tried(log) > 0,
-    );
-    let log = host.process.stderr();
+    let log = host.process.told("trying again");
     let before = log.split("trying again").next().unwrap().matches("did not initialize").count();
     assert_eq!(before, 2, "once together and once alone: {log}");
     assert_eq!(host.module("shop")["generation"], 1);

@@ -67,7 +67,8 @@ fn a_first_call_that_ends_the_process_is_told_and_the_next_host_comes_up_without
             let (host, told) = comes_up_without(setup);
             let step = "the first call of crash, with event chaos:crash";
             assert!(told.contains(reason) && told.contains(step), "{how}: {told}");
-            assert!(host.process.stderr().contains(line), "the next host says it again");
+            // The next host says it again.
+            host.process.told(line);
         }
     }
 }
@@ -130,7 +131,7 @@ fn a_version_that_has_stood_its_first_calls_is_named_and_comes_up_again() {
         assert!(line.contains("handler crash of chaos:crash with event evt_"), "{line}");
         let host = setup.start();
         host.until_live("chaos", 1);
-        assert!(host.process.stderr().contains(&line));
+        host.process.told(&line);
     }
 }
 
@@ -147,7 +148,8 @@ fn a_first_call_that_asks_somebody_who_ends_the_process_is_not_taken_for_guilty(
         let host = setup.start();
         host.until_live("counter", 1);
         host.until_live("chaos", 1);
-        assert!(!host.process.stderr().contains("by chance"), "{}", host.process.stderr());
+        let told = host.log_by_now();
+        assert!(!told.contains("by chance"), "{told}");
     }
 }
 
@@ -164,10 +166,12 @@ fn a_child_that_a_plugin_forks_and_that_exits_is_not_taken_for_the_host() {
     let host = two().start();
     let mut client = host.client();
     client.emit("chaos:crash", json!({"how": "child"}));
-    assert!(!host.process.stderr().contains("this host dies"), "{}", host.process.stderr());
+    let told = host.log_by_now();
+    assert!(!told.contains("this host dies"), "{told}");
     let host = host.crash().start();
     host.until_live("chaos", 1);
-    assert!(!host.process.stderr().contains("this host dies"), "{}", host.process.stderr());
+    let told = host.log_by_now();
+    assert!(!told.contains("this host dies"), "{told}");
 }
 
 /// Where a host keeps its plugins' state.
@@ -207,7 +211,7 @@ fn one_kill_by_an_operator_quarantines_nobody_and_a_second_in_a_row_whoever_was_
 {
     let host = killed_at_work(two().start()).start();
     host.until_live("chaos", 1);
-    assert!(host.process.stderr().contains("this may be by chance"));
+    host.process.told("this may be by chance");
     // A host that ends in order forgets its suspects.
     let host = killed_at_work(host.stopped().start()).start();
     host.until_live("chaos", 1);
@@ -232,7 +236,8 @@ fn a_host_that_is_told_again_and_again_to_stop_suspects_nobody() {
     assert!(matches!(ran.code, Some(0 | 130)), "{ran:#?}");
     let host = setup.start();
     host.until_live("chaos", 1);
-    assert!(!host.process.stderr().contains("by chance"), "{}", host.process.stderr());
+    let told = host.log_by_now();
+    assert!(!told.contains("by chance"), "{told}");
 }
 
 #[test]
@@ -244,8 +249,7 @@ fn a_crash_journal_that_cannot_be_used_keeps_no_host_from_starting() {
     fs::create_dir(&journal).unwrap();
     let host = setup.start();
     host.until_live("chaos", 1);
-    let told = host.process.stderr();
-    assert!(told.contains("going on without a crash journal"), "{told}");
+    host.process.told("going on without a crash journal");
 }
 
 #[test]
@@ -254,7 +258,7 @@ fn whoever_is_not_at_work_when_the_host_is_killed_is_not_suspected() {
     host.client().emit("chaos:echo", json!(1));
     let host = host.crash().start();
     host.until_live("chaos", 1);
-    let told = host.process.stderr();
+    let told = host.log_by_now();
     assert!(!told.contains("before this one") && !told.contains("by chance"), "{told}");
 }
 

@@ -180,7 +180,7 @@ fn a_folder_that_is_not_there_yet_is_waited_for() {
     let builder = TestHost::builder();
     fs::remove_dir(builder.plugins()).unwrap();
     let host = builder.start();
-    until("it is said", || host.process.stderr(), |text| text.contains("is not there yet"));
+    host.process.told("is not there yet");
     fs::create_dir(host.plugins()).unwrap();
     host.drop_in("chaos.so", &Library::chaos());
     host.until_live("chaos", 1);
@@ -192,11 +192,8 @@ fn a_file_in_the_place_of_a_plugin_folder_is_told_once_with_what_to_do() {
     fs::remove_dir(builder.plugins()).unwrap();
     fs::write(builder.plugins(), "a plugin").unwrap();
     let host = builder.start();
-    let told = until(
-        "it is said",
-        || host.process.stderr(),
-        |text| text.contains("it is a file: name the folder that it lies in"),
-    );
+    host.process.told("it is a file: name the folder that it lies in");
+    let told = host.log_by_now();
     let of_it = told.lines().filter(|line| line.contains(host.plugins().to_str().unwrap()));
     assert_eq!(of_it.count(), 1, "{told}");
 }

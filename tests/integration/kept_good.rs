@@ -44,8 +44,7 @@ fn after_two_rollbacks_the_next_host_starts_what_the_last_one_went_back_to() {
     host.until_version("counter", "1.0.0");
     let host = host.stopped().start();
     host.until_version("counter", "1.0.0");
-    let told = host.process.stderr();
-    assert!(told.contains("version 3.0.0, which is quarantined: version 1.0.0"), "{told}");
+    host.process.told("version 3.0.0, which is quarantined: version 1.0.0");
 }
 
 #[test]
@@ -63,8 +62,7 @@ fn a_kept_version_that_a_host_died_of_is_not_started_for_another_one() {
     entries.push(died);
     fs::write(&remembered, serde_json::to_vec(&entries).unwrap()).unwrap();
     let host = setup.start();
-    let told = host.process.stderr();
-    assert!(told.contains("and so is version 2.0.0, which was kept"), "{told}");
+    host.process.told("and so is version 2.0.0, which was kept");
     assert_eq!(host.module("counter"), Value::Null);
     assert_eq!(host.module("counter.so").state(), ModuleState::Quarantined);
 }
@@ -85,8 +83,7 @@ fn a_kept_version_that_requires_somebody_is_started_when_that_one_is_there() {
     let host = setup.start();
     let module = host.module("counter.so");
     assert!(module["quarantined"].is_object(), "{module}");
-    let told = host.process.stderr();
-    assert!(told.contains("version 1.0.0, which was kept for this file, is not started"), "{told}");
+    host.process.told("version 1.0.0, which was kept for this file, is not started");
     host.drop_in("z.so", &Library::chaos());
     host.until_version("counter", "1.0.0");
 }
@@ -100,9 +97,8 @@ fn a_kept_version_that_does_not_initialize_is_tried_again_and_the_bad_one_is_not
     let setup = host.stopped();
     fs::remove_file(&chaos).unwrap();
     let host = setup.start();
-    let told = || host.process.stderr();
-    until("it is tried again", told, |told| told.contains("trying again"));
-    assert!(told().contains("which was kept for this file, is not started"), "{}", told());
+    host.process.told("which was kept for this file, is not started");
+    host.process.told("trying again");
     let module = host.module("counter.so");
     assert_eq!(module.state(), ModuleState::Quarantined, "{module}");
     assert_eq!(module["quarantined"]["reason"], "it was asked for");

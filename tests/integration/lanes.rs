@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use crate::kit::{
     Ends, Library, TestHost, error_of, isolated,
     lanes::{ask, by_pointer, leaves, reading, until_heard, with},
-    until,
 };
 
 #[test]
@@ -148,8 +147,7 @@ fn what_cannot_become_json_fails_for_those_who_need_that_and_for_nobody_else() {
     assert!(error_of(&reply).contains("cannot become JSON"), "{reply:#}");
     assert_eq!(ask(&host, "alpha:note", "after it")["seen"].as_array().unwrap().len(), 2);
     assert_eq!(watcher.push_of("lanes:note")["text"], "after it", "the watcher goes on");
-    let told = |text: &String| text.contains("those who watch it do not see it");
-    until("it is told", || host.process.stderr(), told);
+    host.process.told("those who watch it do not see it");
     assert_eq!(host.module("bravo")["counts"]["failed"], 1, "{:#}", host.module("bravo"));
 }
 

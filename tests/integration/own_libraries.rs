@@ -179,8 +179,7 @@ fn a_library_that_lies_above_a_plugin_is_named_with_where_to_put_it() {
     let host = builder.plugin("chaos.so", &needs_its_own("$ORIGIN/..", 1)).start();
     let reason = host.until_refused("chaos.so");
     assert!(reason.contains("libq.so.6: cannot open shared object file"), "{reason}");
-    let told = "put it beside the plugin or below, as in `$ORIGIN/lib`";
-    until("it is told", || host.process.stderr(), |log| log.contains(told));
+    host.process.told("put it beside the plugin or below, as in `$ORIGIN/lib`");
 }
 
 #[test]

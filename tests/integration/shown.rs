@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::kit::{Library, TestHost, until};
+use crate::kit::{Library, TestHost};
 
 /// A line of its own that looks like the log's, an order to the terminal, and text that is shown
 /// backwards.
@@ -27,7 +27,7 @@ fn what_a_plugin_says_forges_no_line_of_the_log_and_steers_no_terminal() {
     let failed = host.ksi(&["emit", "chaos:answer"]).fails(1);
     is_harmless("ksi emit", &failed);
     assert!(failed.contains("2026-01-01"), "{failed}");
-    let log = until("it is logged", || host.process.stderr(), |log| log.contains("a call failed"));
+    let log = host.process.told("a call failed");
     is_harmless("the log", &log);
     assert!(log.contains(HARMLESS), "{log}");
 }
@@ -50,7 +50,7 @@ fn the_name_of_a_file_and_a_version_steer_no_terminal() {
     let file = host.file(&name);
     is_harmless("ksi load", &host.ksi(&["load", file.to_str().unwrap()]).fails(1));
     is_harmless("ksi inspect", &host.ksi(&["inspect", file.to_str().unwrap()]).fails(1));
-    is_harmless("the log", &host.process.stderr());
+    is_harmless("the log", &host.log_by_now());
     let listed = host.ksi(&["list", "--json"]).ok();
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let names = listed["modules"].as_array().unwrap().iter().map(|module| &module["name"]);

@@ -67,8 +67,7 @@ fn the_last_words_of_a_host_whose_standard_error_nobody_reads_are_told_by_the_ne
     assert_eq!(ran.signal, Some(11));
     let host = setup.start();
     assert_eq!(host.module("chaos.so").state(), ModuleState::Quarantined);
-    let told = host.process.stderr();
-    assert!(told.contains("ksi: this host dies: SIGSEGV"), "{told}");
+    host.process.told("ksi: this host dies: SIGSEGV");
 }
 
 #[test]

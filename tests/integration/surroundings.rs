@@ -81,8 +81,8 @@ fn a_host_whose_private_folder_was_removed_replaces_plugins_and_goes_back_to_ear
     host.until_live("chaos", 2);
     let after = entries(&temporary);
     assert!(after.len() == 1 && after != before, "{after:?}");
-    let told = host.process.stderr();
-    assert!(told.contains("host.private_dir") && told.contains("is gone"), "{told}");
+    let told = host.process.told("is gone");
+    assert!(told.contains("host.private_dir"), "{told}");
     host.until_unmapped("counter");
     let setup = host.stopped();
     assert_eq!(entries(&setup.temporary()), [] as [PathBuf; 0]);
@@ -190,8 +190,9 @@ fn without_proc_a_host_says_what_it_cannot_know_and_closes_no_library_that_may_b
         return;
     };
     let host = builder.start_by(&mut command);
-    let told = host.process.stderr();
-    assert!(told.contains("without a probe") && told.contains("/proc is not mounted"), "{told}");
+    let told = host.process.told("without a probe");
+    assert!(told.contains("/proc is not mounted"), "{told}");
+    let told = host.log_by_now();
     assert!(!told.contains("does not call"), "{told}");
     let inspected = host.ksi(&["inspect", "chaos"]).ok();
     assert!(inspected.contains("skipped: the host has no probe process"), "{inspected}");
@@ -252,9 +253,10 @@ fn the_superusers_host_loads_no_plugin_that_others_may_write_to_unless_it_is_tol
     for plugin in ["chaos", "chao1", "counter"] {
         host.until_live(plugin, 1);
     }
-    let told = host.process.stderr();
+    host.process.told("belongs to user 65534");
+    host.process.told("the plugin folder");
+    let told = host.log_by_now();
     assert_eq!(told.matches("the plugin folder").count(), 1, "a folder is told once: {told}");
-    assert!(told.contains("belongs to user 65534"), "{told}");
 }
 
 #[test]
@@ -270,8 +272,8 @@ fn another_users_host_loads_a_plugin_that_others_may_write_to_and_says_so() {
     fs::set_permissions(builder.plugins(), fs::Permissions::from_mode(0o777)).unwrap();
     let host = builder.start();
     host.until_live("chaos", 1);
-    let told = host.process.stderr();
-    assert!(told.contains("the plugin folder") && told.contains("every user"), "{told}");
+    let told = host.process.told("the plugin folder");
+    assert!(told.contains("every user"), "{told}");
 }
 
 #[test]
@@ -285,7 +287,7 @@ fn a_control_socket_whose_file_was_removed_is_there_again_and_its_clients_go_on(
         assert_eq!(host.client().emit("chaos:echo", json!(round)), round);
         assert_eq!(early.push_of("chaos:echo"), round, "who was connected still is");
     }
-    assert!(host.process.stderr().contains("it was made again"), "it is told");
+    host.process.told("it was made again");
     host.ksi(&["stop"]).ok();
     assert!(!host.socket().exists());
 }

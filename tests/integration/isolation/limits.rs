@@ -169,9 +169,8 @@ fn what_the_kernel_lacks_is_told_and_keeps_a_plugin_from_starting_where_it_is_re
     let _listener = UnixListener::bind(builder.dir().join("s2")).unwrap();
     let host = builder.start();
     host.until_live("chaos", 1);
-    let told = host.process.stderr();
-    let lacking = told.lines().find(|line| line.contains("which Unix sockets"));
-    let lacking = lacking.unwrap_or_else(|| panic!("it is not told: {told}"));
+    let told = host.process.told("which Unix sockets");
+    let lacking = told.lines().find(|line| line.contains("which Unix sockets")).unwrap();
     assert!(lacking.contains("WARN") && lacking.contains("landlock 9 (Linux 7.1)"), "{lacking}");
 }
 

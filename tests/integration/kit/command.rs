@@ -153,6 +153,13 @@ impl Running {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits until it has written this to standard error, and gives all that it has written so far.
+    /// A line may come later than whatever else tells of the same, and so may whoever collects it.
+    #[track_caller]
+    pub(crate) fn told(&self, what: &str) -> String {
+        until(&format!("{what:?} is told"), || self.stderr(), |told| told.contains(what))
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         self.try_signal(signal).unwrap();
     }

@@ -5,6 +5,7 @@ use std::{
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use ksi_wire::module::{ModuleState, Overview, RetiredState};
@@ -258,6 +259,16 @@ impl TestHost {
             resources.libraries.extend(of_plugins.flatten());
         }
         resources
+    }
+
+    /// What it has logged of all that it did up to now, for what is not to stand there.
+    #[track_caller]
+    pub(crate) fn log_by_now(&self) -> String {
+        // Lines come in their order, so those before one that is asked for here are there with it.
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        let nowhere = format!("/nowhere/{}.so", ASKED.fetch_add(1, Ordering::Relaxed));
+        self.client().reply("module:load", json!({ "path": nowhere }));
+        self.process.told(&nowhere)
     }
 
     /// What is mapped in its process.

@@ -134,8 +134,7 @@ fn a_conversion_is_gone_back_from_by_hand_and_by_the_next_host_with_the_state() 
         is_back(&host, way, value + 1);
         let host = host.stopped().start();
         is_back(&host, way, value + 2);
-        let kept = "quarantined: version 1.0.0, which was kept, is started";
-        until("it is told", || host.process.stderr(), |told| told.contains(kept));
+        host.process.told("quarantined: version 1.0.0, which was kept, is started");
         // And what takes the file's place after all.
         fs::rename(host.file(way.1.file()), host.dir().join("bad")).unwrap();
         way.1.put(&host.plugins(), 3, true);

@@ -164,8 +164,7 @@ fn what_a_new_folder_says_and_nobody_understands_is_told_and_so_is_a_table_for_n
     assert!(torn.contains("torn/pyproject.toml, line 1, column"), "{torn}");
     let typo = host.until_refused("typo");
     assert!(typo.contains("tool.ksi.keeep, which means nothing: did you mean `keep`?"), "{typo}");
-    let told = || host.process.stderr();
-    until("it is told", told, |told| told.contains("a configuration for plugin \"nosuch\""));
+    host.process.told("a configuration for plugin \"nosuch\"");
 }
 
 #[test]

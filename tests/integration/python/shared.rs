@@ -54,8 +54,7 @@ fn a_host_at_a_folder_of_a_package_runs_its_modules_each_event_once() {
         let events = host.client().emit("clock:events", json!({}));
         let read = json!({"asked": 1, "at": "now", "of": "plugins.clock_service"});
         assert_eq!(events, json!({"stamp": "now", "read": [read], "same": true}), "{limits}");
-        let told = || host.process.stderr();
-        until("it is told", told, |told| told.contains("none of this plugin's"));
+        host.process.told("none of this plugin's");
         host.stop().ok();
     }
 }
@@ -107,11 +106,8 @@ fn folders_of_modules_that_nobody_looks_at_and_folders_that_are_not_there_are_to
     write(builder.dir(), "plugins/core/state.py", "");
     write(builder.dir(), "plugins/data/state.txt", "");
     let host = module(builder, "store.py", &store(1)).start();
-    let told = || host.process.stderr();
-    until("it is told", told, |told| {
-        told.contains("the modules in core below it are no plugins")
-            && told.contains("/nowhere, and there is no such folder")
-    });
+    host.process.told("the modules in core below it are no plugins");
+    host.process.told("/nowhere, and there is no such folder");
     write(host.dir(), "plugins/completion/service.py", "");
-    until("it is told", told, |told| told.contains("the modules in completion below it are no"));
+    host.process.told("the modules in completion below it are no");
 }
