@@ -169,7 +169,7 @@ fn an_exclusive_plugin_that_is_unloaded_and_loaded_again_waits_for_its_last_call
 fn counter_host(more: &str) -> HostBuilder {
     TestHost::builder()
         .plugin("counter.so", &Library::counter(1).exclusive(true))
-        .config("[timeouts]\ninit = '500ms'\nhold = '500ms'")
+        .config("[timeouts]\ninit = '2s'\nhold = '4s'")
         .config(more)
 }
 
@@ -203,8 +203,8 @@ fn goes_on_with_the_old_version(second: &str, words: &str) {
 fn an_exclusive_plugin_whose_new_version_does_not_initialize_goes_on_with_its_state() {
     goes_on_with_the_old_version("init=fail", "init fails on purpose");
     goes_on_with_the_old_version("init=panic", "init panics on purpose");
-    goes_on_with_the_old_version("init=hang", "did not initialize within 500ms");
-    goes_on_with_the_old_version("init=block", "did not initialize within 500ms");
+    goes_on_with_the_old_version("init=hang", "did not initialize within 2s");
+    goes_on_with_the_old_version("init=block", "did not initialize within 2s");
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn when_neither_version_comes_up_every_event_is_told_and_the_state_comes_back_wi
     let broken = folder.path().join("broken");
     let config = format!(
         "[recovery]\nfirst = '100ms'\nlongest = '100ms'\nattempts = 1000\n[state]\npersist = false\n\
-         [plugin.counter]\nfails_while = {broken:?}"
+         [reload.plugins.counter]\nhold = '20s'\n[plugin.counter]\nfails_while = {broken:?}"
     );
     let host = counter_host(&config).start();
     let (mut client, mut watcher) = (host.client(), host.client());
@@ -321,7 +321,7 @@ fn when_neither_version_comes_up_every_event_is_told_and_the_state_comes_back_wi
     for _ in 0..3 {
         client.emit("counter:increment", json!({"name": "a"}));
     }
-    let inside = client.begin("counter:increment", json!({"name": "a", "millis": 300}));
+    let inside = client.begin("counter:increment", json!({"name": "a", "millis": 3_000}));
     host.until_module("it is inside", "counter", |it| it["counts"]["in_flight"] == 1);
     fs::write(&broken, "").unwrap();
     host.drop_in("counter.so", &Library::counter(2).exclusive(true));
@@ -351,7 +351,7 @@ fn when_neither_version_comes_up_every_event_is_told_and_the_state_comes_back_wi
 
 #[test]
 fn a_host_that_stops_while_an_exclusive_plugin_has_no_instance_keeps_its_state() {
-    let host = released("[timeouts]\ninit = '2s'\nhold = '2s'");
+    let host = released("[timeouts]\ninit = '5s'\nhold = '5s'");
     let stopped = host.stopped();
     fs::remove_file(stopped.plugins().join("counter.so")).unwrap();
     let host = stopped.plugin("counter.so", &Library::counter(3).exclusive(true)).start();

@@ -134,7 +134,7 @@ fn a_plugin_that_is_unloaded_while_its_events_are_held_goes_after_the_hand_over(
 fn a_plugin_with_state_may_replace_itself_in_the_middle_of_a_call_which_then_ends() {
     let host = TestHost::builder()
         .plugin("counter.so", &Library::counter(1))
-        .config("[timeouts]\nhold = '200ms'")
+        .config("[timeouts]\nhold = '2s'")
         .start();
     let mut client = host.client();
     assert_eq!(increment(&mut client), 1);

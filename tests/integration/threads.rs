@@ -1,7 +1,7 @@
 //! Where plugin code runs: blocking handlers, stuck calls, background tasks, threads of a plugin's
 //! own.
 
-use std::time::Instant;
+use std::{fs, time::Instant};
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn blocking_handlers_hold_up_nobody_else() {
         .start();
     let mut client = host.client();
     let blocked: Vec<_> =
-        (0..6).map(|_| client.begin("chaos:block_well", json!({"millis": 400}))).collect();
+        (0..6).map(|_| client.begin("chaos:block_well", json!({"millis": 3_000}))).collect();
     let start = Instant::now();
     for number in 0..20 {
         assert_eq!(host.client().emit("chaos:echo", json!(number)), number);
@@ -23,7 +23,7 @@ fn blocking_handlers_hold_up_nobody_else() {
     for id in blocked {
         assert_eq!(client.end(&id)["data"], "chaos-version-0001");
     }
-    assert!(start.elapsed().as_millis() < 6 * 400, "they ran side by side");
+    assert!(start.elapsed().as_millis() < 6 * 3_000, "they ran side by side");
 }
 
 #[test]
@@ -35,8 +35,10 @@ fn a_client_that_is_connected_is_read_although_exactly_every_worker_is_stuck() {
         .start();
     let (mut client, mut other) = (host.client(), host.client());
     assert_eq!(other.emit("chaos:echo", json!(1)), 1);
-    let stuck: Vec<_> =
-        (0..2).map(|_| client.begin("chaos:block", json!({"millis": 4000}))).collect();
+    let flag = host.dir().join("stuck");
+    fs::write(&flag, "").unwrap();
+    let block = json!({ "while_exists": flag });
+    let stuck: Vec<_> = (0..2).map(|_| client.begin("chaos:block", block.clone())).collect();
     // No call waits for a thread, so all that can show that others are needed is what this client
     // sends.
     for number in 0..200 {
@@ -44,6 +46,7 @@ fn a_client_that_is_connected_is_read_although_exactly_every_worker_is_stuck() {
     }
     let module = host.module("chaos");
     assert_eq!(module["counts"]["in_flight"], 2, "they are still stuck: {module:#}");
+    fs::remove_file(&flag).unwrap();
     for id in stuck {
         assert_eq!(client.end(&id)["data"], "chaos-version-0001");
     }
@@ -72,11 +75,12 @@ fn when_every_worker_is_stuck_new_ones_take_over_and_the_stuck_call_is_named() {
         .config("[limits]\nworkers = 2\n[timeouts]\nstuck = '200ms'")
         .start();
     let mut client = host.client();
-    let stuck: Vec<_> =
-        (0..4).map(|_| client.begin("chaos:block", json!({"millis": 2500}))).collect();
-    let start = Instant::now();
+    let flag = host.dir().join("stuck");
+    fs::write(&flag, "").unwrap();
+    let block = json!({ "while_exists": flag });
+    let stuck: Vec<_> = (0..4).map(|_| client.begin("chaos:block", block.clone())).collect();
+    // An answer comes while the others are stuck.
     assert_eq!(host.client().emit("chaos:echo", json!(1)), 1);
-    assert!(start.elapsed().as_millis() < 2000, "an answer came while the others were stuck");
     until(
         "the stuck call is reported",
         || host.process.stderr(),
@@ -86,6 +90,7 @@ fn when_every_worker_is_stuck_new_ones_take_over_and_the_stuck_call_is_named() {
             })
         },
     );
+    fs::remove_file(&flag).unwrap();
     for id in stuck {
         assert_eq!(
             client.end(&id)["data"],
