@@ -47,7 +47,7 @@ fn name_of(file: &Value) -> String {
 fn with_bad_files() -> HostBuilder {
     // One that hangs is given up soon, and what may pass is not tried again.
     let mut builder = TestHost::builder()
-        .config("[host]\nuntrusted_plugins = 'refuse'\n[timeouts]\nprobe = '2s'")
+        .config("[host]\nuntrusted_plugins = 'refuse'\n[timeouts]\nprobe = '5s'")
         .config("[recovery]\nfirst = '1h'\nlongest = '1h'");
     for (name, library, _) in bad_files() {
         builder = builder.plugin(&format!("{name}.so"), &library);
@@ -131,7 +131,7 @@ fn each_file_that_a_host_refuses_is_refused_in_its_words_and_no_other() {
     for (name, words) in [
         ("needs.so", "libgcc_x.so.1"),
         ("crash.so", "ended a probe process"),
-        ("hang.so", "did not end within 2s"),
+        ("hang.so", "did not end within 5s"),
         ("written.so", "may be written to by"),
         ("subscribes.so", "has a bad subscription"),
         ("stock.so", "shop 2.0.0, which is live, sends order:placed"),

@@ -281,7 +281,7 @@ fn a_comparison_that_is_interrupted_tells_what_it_has_seen() {
     while compare.try_wait().unwrap().is_none() {
         client.emit("counter:increment", json!({"name": "a"}));
         emitted += 1;
-        if emitted == 20 {
+        if emitted == 100 {
             let pid = Pid::from_raw(compare.id().try_into().unwrap()).unwrap();
             kill_process(pid, Signal::INT).unwrap();
         }

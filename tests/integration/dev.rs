@@ -3,11 +3,11 @@
 use std::{fs, path::Path};
 
 use ksi_wire::module::ModuleState;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::{
     Client, OutsideCrate, Running, States, for_outside_crates, isolated, ksi_command, plugin_api,
-    until, workspace,
+    until_built, workspace,
 };
 
 fn source(text: &str) -> String {
@@ -30,16 +30,16 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     for_outside_crates(&mut command);
     let dev = Running::start(&mut command);
     // The first build may take longer than anything else.
-    let ready = until("it is ready", || dev.line_soon(), Option::is_some).unwrap();
+    let ready = until_built("it is ready", || dev.line_soon(), Option::is_some).unwrap();
     assert!(ready.starts_with("ready on "), "{ready}");
     let mut client = Client::connect(&socket);
     assert_eq!(client.emit("saved:say", json!({})), "one");
 
     package.write(&source("\"two\".to_owned()"));
-    until("the edit is live", || client.emit("saved:say", json!({})), |said| said == "two");
+    until_built("the edit is live", || client.emit("saved:say", json!({})), |said| said == "two");
 
     package.write(&source("three"));
-    until(
+    until_built(
         "the mistake is shown",
         || dev.stderr(),
         |text| text.contains("cannot find value `three`"),
@@ -47,9 +47,12 @@ fn an_edit_goes_live_a_mistake_keeps_the_old_code_and_its_correction_goes_live_t
     assert_eq!(client.emit("saved:say", json!({})), "two", "what was live stays live");
 
     package.write(&source("\"four\".to_owned()"));
-    until("the correction is live", || client.emit("saved:say", json!({})), |said| said == "four");
-    let module = client.emit("module:list", json!({}))["modules"][0].take();
-    assert_eq!((&module["name"], &module["generation"]), (&json!("saved"), &json!(3)));
+    let say = || client.emit("saved:say", json!({}));
+    until_built("the correction is live", say, |said| said == "four");
+    // It answers a moment before it is shown.
+    let module = || client.emit("module:list", json!({}))["modules"][0].take();
+    let is_third = |it: &Value| it["name"] == "saved" && it["generation"] == 3;
+    until_built("it is shown", module, is_third);
 }
 
 /// A package in a folder that holds several.
@@ -81,10 +84,9 @@ fn a_plugin_without_a_library_is_named_and_one_that_is_gone_is_unloaded() {
     command.arg("--config").arg(isolated::config_in(dir.path()));
     for_outside_crates(&mut command);
     let dev = Running::start(&mut command);
-    until("it is ready", || dev.line_soon(), Option::is_some);
-    let told = dev.stderr();
-    assert!(told.contains("forgotten has a #[plugin]"), "{told}");
-    assert!(told.contains("crate-type = [\"cdylib\"]"), "{told}");
+    until_built("it is ready", || dev.line_soon(), Option::is_some);
+    dev.told("forgotten has a #[plugin]");
+    dev.told("crate-type = [\"cdylib\"]");
 
     let mut client = Client::connect(&socket);
     assert_eq!(client.emit("goes:say", json!({})), "goes");
@@ -94,6 +96,6 @@ fn a_plugin_without_a_library_is_named_and_one_that_is_gone_is_unloaded() {
         let modules = modules.as_array().expect("a list").clone();
         modules.into_iter().find(|module| module["name"] == "goes").unwrap_or_default().state()
     };
-    until("it is unloaded", state, |state| *state != ModuleState::Live);
+    until_built("it is unloaded", state, |state| *state != ModuleState::Live);
     assert_eq!(client.emit("stays:say", json!({})), "stays");
 }

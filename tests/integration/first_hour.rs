@@ -13,7 +13,7 @@ use ksi_wire::module::ModuleState;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, PATIENCE, Ran, Running, States, for_outside_crates_apart, isolated, until,
+    Client, PATIENCE, Ran, Running, States, for_outside_crates_apart, isolated, until_built,
     with_ksi_in_path,
 };
 
@@ -125,30 +125,30 @@ fn from_an_empty_folder_to_an_answer_and_from_a_save_to_live_nothing_else_is_typ
     let template = fs::read_to_string(author.source()).unwrap();
     let saved = Instant::now();
     author.save(&template, "Good day");
-    until("the save is live", || author.answer(), |text| text == "Good day, Ada!");
+    until_built("the save is live", || author.answer(), |text| text == "Good day, Ada!");
     let (live, cargo) = (saved.elapsed(), of_cargo(&dev.stderr()));
     eprintln!("from a save to live: {live:?}, of which cargo says that it took {cargo:?}");
     let is_told = |text: &String| text.contains("generation=2");
-    let told = until("what went live is told", || dev.stderr(), is_told);
+    let told = until_built("what went live is told", || dev.stderr(), is_told);
     let own = |line: &&str| line.contains("generation=2") || line.contains("ksi::dev");
     assert_eq!(told.lines().filter(own).count(), 1, "one line tells what went live: {told}");
 
     author.save(&template.replace("Ok(Greeting", "Ok(Greetin"), "Good night");
     let is_told = |text: &String| text.contains("not built: greeter");
-    let told = until("the mistake is told", || dev.stderr(), is_told);
+    let told = until_built("the mistake is told", || dev.stderr(), is_told);
     for of_cargo in ["error[E0422]: cannot find struct", "--> src/lib.rs:", "could not compile"] {
         assert!(told.contains(of_cargo), "{of_cargo}: {told}");
     }
     assert_eq!(author.answer(), "Good day, Ada!", "what was live stays live");
 
     author.save(&template, "Good evening");
-    until("the correction is live", || author.answer(), |text| text == "Good evening, Ada!");
+    until_built("the correction is live", || author.answer(), |text| text == "Good evening, Ada!");
 
     const FAILS: &str = "impl Greeter {\n    #[initialize]\n    async fn start(_: &Context, _: Value) -> Result<Self> {\n        \
                          Err(Error::new(\"no\", \"no luck today\"))\n    }\n";
     author.save(&template.replace("impl Greeter {", FAILS), "Never");
     let is_told = |text: &String| text.contains("no luck today");
-    let told = until("the refusal is told", || dev.stderr(), is_told);
+    let told = until_built("the refusal is told", || dev.stderr(), is_told);
     let lines: Vec<_> = told.lines().filter(|line| line.contains("no luck today")).collect();
     assert_eq!(lines.len(), 1, "one line tells what was refused, and why: {lines:?}");
     assert!(lines[0].contains("did not initialize"), "{lines:?}");
@@ -171,11 +171,11 @@ fn what_is_saved_while_cargo_builds_is_live_in_the_end_and_stays_so() {
         let [first, second] = ["first", "second"].map(|it| format!("{it} of {round}"));
         let (moments, builds) = (seen(moment), seen("Finished `dev`"));
         author.save(&template, &first);
-        until("cargo builds the first", || seen(moment), |now| *now > moments);
+        until_built("cargo builds the first", || seen(moment), |now| *now > moments);
         author.save(&template, &second);
         let said = format!("{second}, Ada!");
-        until("the second is live", || author.answer(), |text| *text == *said);
-        until("both are built", || seen("Finished `dev`"), |now| *now >= builds + 2);
+        until_built("the second is live", || author.answer(), |text| *text == *said);
+        until_built("both are built", || seen("Finished `dev`"), |now| *now >= builds + 2);
         assert_eq!(author.answer(), said);
         let library = fs::read(author.file("target/ksi/plugins/libsaved_often.so")).unwrap();
         let has = |text: &str| library.windows(text.len()).any(|at| at == text.as_bytes());
@@ -194,13 +194,13 @@ fn on_a_terminal_cargo_has_its_colours() {
     author.typed("ksi new coloured").ok();
     let mut dev = author.terminal("cd coloured && exec script -qefc 'ksi dev' /dev/null");
     let mut dev = Running::start(dev.env("TERM", "xterm"));
-    until_built(&dev);
+    until_ready(&dev);
     author.typed("ksi stop").ok();
     let told = dev.ended().stdout;
     assert!(told.contains("\u{1b}[1m\u{1b}[92m    Finished\u{1b}[0m"), "{told:?}");
 }
 
-fn until_built(dev: &Running) {
+fn until_ready(dev: &Running) {
     let began = Instant::now();
     while !dev.stdout().contains("ready on ") {
         assert!(began.elapsed() < 10 * PATIENCE, "not ready: {}", dev.stdout());
@@ -222,14 +222,14 @@ fn what_it_tells_may_go_into_a_file_of_the_crate_without_building_that_for_ever(
     }
     let template = fs::read_to_string(author.source()).unwrap();
     author.save(&template, "Good day");
-    until("the save is live", || author.answer(), |text| text == "Good day, Ada!");
+    until_built("the save is live", || author.answer(), |text| text == "Good day, Ada!");
     // A build that is followed by the next one takes less than that.
     let rests = || {
         let before = told();
         thread::sleep(Duration::from_secs(1));
         before == told()
     };
-    until("it comes to rest", rests, |rests| *rests);
+    until_built("it comes to rest", rests, |rests| *rests);
     let builds = told().matches("Finished `dev`").count();
     assert_eq!(builds, 2, "at first, and after the save: {}", told());
     let modules = author.client().emit("module:list", json!({}))["modules"].take();

@@ -139,7 +139,8 @@ fn what_a_plugin_was_restored_from_outlives_the_newer_snapshots() {
         increment(&host, 1);
         let newest = || content("snapshot");
         until("it is kept", newest, |text| text.contains(&format!(r#"["a",{count}]"#)));
-        assert!(content("good").contains(r#"["a",3]"#));
+        let good = || content("good");
+        until("so is what it was restored from", good, |text| text.contains(r#"["a",3]"#));
     }
     // What was handed over to a new generation was restored as well.
     host.drop_in("counter.so", &Library::counter(2));
@@ -429,7 +430,7 @@ fn state_that_cannot_be_written_shows_until_it_can_be() {
 
 #[test]
 fn state_that_is_not_given_in_time_is_not_given_up_by_hand() {
-    let hold = "[timeouts]\nhold = '300ms'";
+    let hold = "[timeouts]\nhold = '2s'";
     let hangs = Library::counter(1).does("snapshot=hang");
     let host = counted_in_two_runs().plugin("counter.so", &hangs).config(hold).start();
     assert_eq!(increment(&host, 1), 8);
@@ -449,7 +450,9 @@ fn an_exclusive_plugin_that_begins_to_keep_state_starts_from_what_it_can_read() 
     host.drop_in("counter.so", &exclusive(3));
     host.until_version("counter", "3.0.0");
     assert_eq!(value(&host), Some(3), "that of the previous file");
-    let module = host.module("counter");
+    // It is live a moment before that is known of its state.
+    let is_noted = |module: &Value| module["state_notice"].is_string();
+    let module = host.until_module("it is told", "counter", is_noted);
     let notice = module["state_notice"].as_str().unwrap();
     assert!(notice.contains("counter.snapshot cannot be read by it"), "{notice}");
 }

@@ -237,6 +237,17 @@ fn patterns(of: usize) -> Vec<String> {
 
 #[test]
 fn subscriptions_of_many_patterns_come_and_go_without_holding_up_others() {
+    // Twelve connections took two seconds when each change built all of it anew. On a busy machine
+    // one request may take long for other reasons.
+    let mut longest = Vec::new();
+    while longest.last().is_none_or(|it| *it >= Duration::from_secs(1)) && longest.len() < 5 {
+        longest.push(longest_beside_many_subscriptions());
+    }
+    assert!(longest.iter().any(|it| *it < Duration::from_secs(1)), "{longest:?}");
+}
+
+/// The longest that a client waits for an answer beside those who subscribe to many patterns.
+fn longest_beside_many_subscriptions() -> Duration {
     const CONNECTIONS: usize = 12;
     let host = TestHost::chaos();
     let mut client = host.client();
@@ -259,8 +270,7 @@ fn subscriptions_of_many_patterns_come_and_go_without_holding_up_others() {
     // All of them at once.
     drop(subscribers);
     (0..20).for_each(|_| health(&mut client));
-    // Twelve connections took two seconds when each change built all of it anew.
-    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    longest
 }
 
 #[test]

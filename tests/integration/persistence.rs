@@ -95,8 +95,11 @@ fn a_host_that_is_killed_at_any_moment_comes_back_with_a_snapshot_that_was_whole
         // acknowledged.
         assert!((round == 0 && found == 0) || found <= last, "{found} of {last}");
         let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(15 + 11 * round) {
+        loop {
             last = increment(&mut client, 1);
+            if start.elapsed() >= Duration::from_millis(15 + 11 * round) {
+                break;
+            }
         }
         assert!(last > found, "it went on from there");
         builder = host.crash();
@@ -177,8 +180,7 @@ fn a_broken_snapshot_gives_way_to_the_one_before_and_is_kept_aside() {
         fs::write(&file, bytes).unwrap();
         let host = builder.start();
         assert_eq!(value(&host), Some(3), "the last good one");
-        let log = host.process.stderr();
-        assert!(log.contains("it was started from an older snapshot"), "{log}");
+        host.process.told("it was started from an older snapshot");
         let builder = host.stopped();
         assert!(kept(&builder, "broken").exists(), "somebody may want to look at it");
         assert_eq!(value(&builder.start()), Some(3));
@@ -274,7 +276,7 @@ fn a_last_snapshot_that_never_ends_does_not_keep_the_host_from_its_end() {
     let ran = host.stop();
     assert_eq!(ran.code, Some(1), "what it counted is lost");
     assert!(ran.stderr.contains("the last state of counter is not kept"), "{}", ran.stderr);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -330,7 +332,7 @@ fn a_last_snapshot_does_not_wait_for_one_of_another_plugin() {
         .plugin("another.so", &Library::counter(1).called("another").does("snapshot=hang"))
         .plugin("counter.so", &Library::counter(1))
         .config("[state]\ndir = 'state'\ninterval = '500ms'")
-        .config("[timeouts]\ndrain = '300ms'\nshutdown = '300ms'")
+        .config("[timeouts]\ndrain = '2s'\nshutdown = '2s'")
         .start();
     // From the first interval on, a snapshot of the other one is on its way.
     let persisted = |module: &Value| module["persisted"].is_object();
@@ -339,6 +341,6 @@ fn a_last_snapshot_does_not_wait_for_one_of_another_plugin() {
     assert_eq!(increment(&mut host.client(), 1), 2);
     let start = Instant::now();
     let (builder, _) = host.stopped_without_all_state();
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     assert_eq!(value(&builder.start()), Some(2));
 }

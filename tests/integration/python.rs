@@ -210,7 +210,8 @@ fn one_interpreter_waits_for_the_next_module_and_ends_with_the_host() {
     assert_eq!(pid_of(&host, "store"), Some(one[0]), "the one that waited was taken");
     let next = until("one waits", || waiting(&host), |waiting| waiting.len() == 1);
     host.stop().ok();
-    assert!(!fs::exists(format!("/proc/{}", next[0])).unwrap());
+    let is_there = || fs::exists(format!("/proc/{}", next[0])).unwrap();
+    until("it ends with the host", is_there, |there| !there);
     let host = with_store("[python]\nspare = false\n");
     get(&host, "a");
     assert!(waiting(&host).is_empty());

@@ -104,7 +104,7 @@ fn a_rollback_by_hand_that_would_lose_the_state_is_refused() {
 fn a_version_that_keeps_calls_gives_its_state_away_when_they_have_ended() {
     let host = TestHost::builder()
         .plugin("counter.so", &Library::counter(1))
-        .config("[reload]\nprobation = '0s'\nafter_drain = 'keep'\n[timeouts]\nhold = '200ms'")
+        .config("[reload]\nprobation = '0s'\nafter_drain = 'keep'\n[timeouts]\nhold = '2s'")
         .start();
     host.drop_in("counter.so", &Library::counter(2));
     host.until_version("counter", "2.0.0");
@@ -255,7 +255,7 @@ fn an_earlier_version_that_does_not_take_the_state_in_its_trial_gets_that_of_the
 fn state_that_a_call_held_up_is_kept_aside_by_an_automatic_rollback() {
     let host = TestHost::builder()
         .plugin("counter.so", &Library::counter(1))
-        .config("[reload]\nafter_drain = 'keep'\n[timeouts]\nhold = '200ms'")
+        .config("[reload]\nafter_drain = 'keep'\n[timeouts]\nhold = '2s'")
         .start();
     increment(&mut host.client());
     let (mut watcher, mut caller) = (host.client(), host.client());

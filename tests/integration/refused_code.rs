@@ -60,12 +60,12 @@ fn no_code_of_a_refused_file_runs() {
 fn a_library_that_crashes_hangs_or_is_empty_when_it_is_opened_ends_a_probe_and_not_the_host() {
     let host = TestHost::builder()
         .plugin("chaos.so", &Library::chaos())
-        .config("[timeouts]\nprobe = '400ms'")
+        .config("[timeouts]\nprobe = '5s'")
         .start();
     let manifest = manifest_of_mine();
     for (name, does, words) in [
         ("crash.so", &["crash"][..], "ended a probe process"),
-        ("hang.so", &["hang"], "did not end within 400ms"),
+        ("hang.so", &["hang"], "did not end within 5s"),
         ("hollow.so", &[], "exports no plugin"),
     ] {
         let library = with_constructor(host.dir(), name, does, Some(&manifest));
@@ -106,7 +106,8 @@ fn a_plugin_whose_init_fails_panics_hangs_or_blocks_is_refused_and_holds_up_no_o
         let host = TestHost::builder()
             .plugin("a.so", &Library::chaos())
             .plugin("b.so", &Library::chaos().named("chao1"))
-            .config("[timeouts]\ninit = '300ms'\n[plugin.chaos]\ninit_millis = 1500")
+            .config("[timeouts]\ninit = '2s'\n[recovery]\nattempts = 0")
+            .config("[plugin.chaos]\ninit_millis = 4000")
             .config(&format!("init = '{how}'"))
             .start();
         let reason = host.until_refused("a.so");

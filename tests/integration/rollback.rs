@@ -136,17 +136,20 @@ fn a_quarantined_file_is_tried_again_when_it_is_due() {
     watcher.subscribe(&["module:reloaded", "module:rolled_back"]);
     increment_often(&host, 20);
     host.drop_in("counter.so", &Library::counter(2).does("calls=fail"));
+    let mut acknowledged = 20;
     for round in ["first", "again"] {
         assert_eq!(watcher.push_of("module:reloaded")["version"], "2.0.0", "{round}");
+        // The good version, which may be back before all of them are asked, counts.
         (0..15).for_each(|_| {
-            host.client().reply("counter:increment", json!({"name": "a"}));
+            let reply = host.client().reply("counter:increment", json!({"name": "a"}));
+            acknowledged += u64::from(reply["data"]["value"].is_u64());
         });
         assert_eq!(watcher.push_of("module:rolled_back")["version"], "1.0.0", "{round}");
     }
     let again = |module: &Value| module["quarantined"]["attempts"] == 1;
     let module = host.until_module("it is quarantined once more", "counter", again);
     assert_eq!(module["quarantined"]["retry_in_ms"], Value::Null, "that was the last time");
-    assert_eq!(increment(&mut host.client()), 21);
+    assert_eq!(increment(&mut host.client()), acknowledged + 1);
 }
 
 #[test]
@@ -354,8 +357,7 @@ fn the_version_that_the_host_went_back_to_is_what_the_next_host_starts() {
     assert_eq!(increment(&mut host.client()), before + 1, "with its state");
     let list = host.ksi(&["list"]).ok();
     assert!(list.contains("quarantined version 2.0.0"), "{list}");
-    let told = host.process.stderr();
-    assert!(told.contains("version 2.0.0, which is quarantined: version 1.0.0"), "{told}");
+    host.process.told("version 2.0.0, which is quarantined: version 1.0.0");
 
     // What is kept is what was kept.
     let file = std::fs::read_dir(&good).unwrap().next().unwrap().unwrap().path();
@@ -363,8 +365,7 @@ fn the_version_that_the_host_went_back_to_is_what_the_next_host_starts() {
     std::fs::write(&file, &Library::counter(3).0).unwrap();
     let host = setup.start();
     assert_eq!(host.module("counter"), Value::Null);
-    let told = host.process.stderr();
-    assert!(told.contains("is not the file that was kept there"), "{told}");
+    host.process.told("is not the file that was kept there");
 
     host.drop_in("counter.so", &Library::counter(4));
     host.until_version("counter", "4.0.0");

@@ -132,12 +132,16 @@ fn the_watchdog_of_a_service_manager_is_fed_as_long_as_dispatch_workers_answer()
     for client in &mut clients {
         client.begin("chaos:block", json!({"millis": 600_000}));
     }
+    let is_stuck = |line: &&str| line.contains("block") && line.contains("evt_");
+    let stuck = || host.process.stderr().lines().filter(is_stuck).count();
+    until("both are stuck", stuck, |stuck| *stuck >= 2);
     let words = "no dispatch worker has answered";
-    until("nobody answers", || host.process.stderr(), |log| log.contains(words));
+    let misses = |log: &String| log.matches(words).count();
+    let before = misses(&host.process.stderr());
+    until("nobody answers", || host.process.stderr(), |log| misses(log) > before);
     manager.socket.set_nonblocking(true).unwrap();
     let mut bytes = [0; 4096];
     while manager.socket.recv(&mut bytes).is_ok() {}
-    let misses = |log: &String| log.matches(words).count();
     let before = misses(&host.process.stderr());
     until("it is missed again", || host.process.stderr(), |log| misses(log) > before + 1);
     assert!(manager.socket.recv(&mut bytes).is_err(), "it is told nothing meanwhile");

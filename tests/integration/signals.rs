@@ -234,7 +234,7 @@ fn a_plugin_that_handles_ctrl_c_is_told_of() {
     assert!(inspect.contains("SIGINT (so has the host)"), "{inspect}");
     for signal in ["SIGINT", "SIGTERM"] {
         let line = format!("it has installed a handler for {signal}: the host's own is called");
-        let told = until(&line, || host.process.stderr(), |log| log.contains(&line));
+        let told = host.process.told(&line);
         let line = told.lines().find(|text| text.contains(&line)).unwrap();
         assert!(line.contains("WARN") && line.contains("signals"), "{line}");
     }
@@ -285,7 +285,7 @@ fn a_handler_that_was_installed_past_the_c_library_pins_the_library_by_name() {
 #[test]
 fn a_handler_that_does_not_return_pins_its_library_by_name_until_it_does() {
     let host = host_with(&[("sigaction", Signal::USR1)]);
-    host.client().emit("signals:stay", json!({"millis": 4_000}));
+    host.client().emit("signals:stay", json!({"millis": 10_000}));
     send(&host, Signal::USR1);
     until("it is inside", || count(&mut host.client(), Signal::USR1), |count| *count > 0);
     host.drop_in("signals.so", &library(2));

@@ -45,20 +45,19 @@ fn plugins_answer_each_other_until_what_is_inside_has_ended_while_clients_are_re
     let asked = ask_later(&host, &mut caller);
     host.process.signal(Signal::TERM);
     until_stage(&mut other, "draining");
-    // The question that was let in before the stop counted itself.
-    let health = other.emit("system:health", json!({}));
-    assert_eq!(health["status"], "stopping");
-    let waits_for = &health["stopping"]["waits_for"];
-    // One that was answered just now may be counted for a moment longer.
-    let others = || other.emit("system:health", json!({}))["stopping"]["waits_for"].clone();
-    until("its call alone is left", others, |waits_for| waits_for["events_of_clients"] == 1);
+    assert_eq!(other.emit("system:health", json!({}))["status"], "stopping");
+    // The question that was let in before the stop counted itself, and one that was answered just
+    // now may be counted for a moment longer.
+    let waits_for = || other.emit("system:health", json!({}))["stopping"]["waits_for"].clone();
     let call =
         json!({"plugin": "counter", "handler": "relay", "events": ["counter:relay"], "calls": 1});
-    assert_eq!(waits_for["calls"], json!([call]), "{health:#}");
+    until("its call alone is left", waits_for, |waits_for| {
+        waits_for["events_of_clients"] == 1 && waits_for["calls"] == json!([call])
+    });
     let refused = other.reply("chaos:echo", json!(1));
     assert_eq!((&refused["failed"], &refused["data"]["code"]), (&json!(true), &json!("stopping")));
     let words = "waiting for plugin counter, handler relay of counter:relay (1 call)";
-    until("the log tells it", || host.process.stderr(), |log| log.contains(words));
+    host.process.told(words);
     other.begin("system:help", json!({"event": "system:help"}));
     assert_eq!(caller.end(&asked)["data"], "answered");
     assert_eq!(host.process.ended().code, Some(0));
@@ -178,7 +177,8 @@ fn sighup_has_a_host_without_a_configuration_file_stop_in_order() {
     until_stage(&mut other, "draining");
     host.process.signal(Signal::HUP);
     host.process.signal(Signal::USR1);
-    until("both have come", || host.process.stderr(), |log| log.contains("SIGUSR1 came"));
+    // Then both have come.
+    host.process.told("SIGUSR1 came");
     other.begin("system:help", json!({"event": "system:help"}));
     assert_eq!(caller.end(&asked)["data"], "answered");
 }
@@ -197,8 +197,7 @@ fn signals_that_mean_nothing_to_a_host_do_not_end_it() {
     ];
     for (signal, name) in nothing {
         host.process.signal(signal);
-        let told = format!("{name} came, which means nothing");
-        until(&told, || host.process.stderr(), |log| log.contains(&told));
+        host.process.told(&format!("{name} came, which means nothing"));
     }
     host.process.signal(Signal::PIPE);
     assert_eq!(host.client().emit("counter:increment", json!({"name": "a"}))["value"], 1);

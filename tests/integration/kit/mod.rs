@@ -38,7 +38,23 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks again until the answer is right, and gives it.
 #[track_caller]
-pub(crate) fn until<T: Debug>(
+pub(crate) fn until<T: Debug>(what: &str, ask: impl FnMut() -> T, right: impl Fn(&T) -> bool) -> T {
+    until_within(PATIENCE, what, ask, right)
+}
+
+/// The same for what cargo has to build first, which may wait for other builds in its folder.
+#[track_caller]
+pub(crate) fn until_built<T: Debug>(
+    what: &str,
+    ask: impl FnMut() -> T,
+    right: impl Fn(&T) -> bool,
+) -> T {
+    until_within(10 * PATIENCE, what, ask, right)
+}
+
+#[track_caller]
+fn until_within<T: Debug>(
+    patience: Duration,
     what: &str,
     mut ask: impl FnMut() -> T,
     right: impl Fn(&T) -> bool,
@@ -49,7 +65,7 @@ pub(crate) fn until<T: Debug>(
         if right(&answer) {
             return answer;
         }
-        assert!(start.elapsed() < PATIENCE, "{what}: still {answer:#?}");
+        assert!(start.elapsed() < patience, "{what}: still {answer:#?}");
         // A pause between two questions, so that the one who is asked gets the processor.
         std::thread::sleep(Duration::from_millis(4));
     }

@@ -49,6 +49,8 @@ fn host() -> TestHost {
         period = '1s'
         [isolation.plugins.sending]
         mode = 'process'
+        [timeouts]
+        hold = '30s'
         [limits]
         subscriber_queue = 100000
     ";
