@@ -62,14 +62,16 @@ impl WatchedPlace {
     }
 
     /// Asserts that the folder that is there now is notified: found by rescans, each change would
-    /// take the time of standing still at least.
+    /// take the time of standing still at least. On a busy machine, so may some of them in any case.
     async fn notified(&mut self, path: &Path) {
-        let started = Instant::now();
+        let mut least = Duration::MAX;
         for _ in 0..100 {
+            let started = Instant::now();
             self.rename_into(path, "content");
             self.settled(path).await;
+            least = least.min(started.elapsed());
         }
-        assert!(started.elapsed() < settling::STILL * 100);
+        assert!(least < settling::STILL, "{least:?}");
     }
 
     /// Asserts that nothing more comes: a file is noticed by a rescan of everything, and whatever
