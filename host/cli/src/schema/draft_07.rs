@@ -17,7 +17,12 @@ struct Conversion<'a> {
 
 impl Conversion<'_> {
     fn schema(&self, schema: &Value) -> Value {
-        let Value::Object(keywords) = schema else { return schema.clone() };
+        let keywords = match schema {
+            Value::Object(keywords) => keywords,
+            // It means the same, and AsyncAPI's generators of code take it.
+            Value::Bool(true) => return json!({}),
+            other => return other.clone(),
+        };
         let mut said = Map::new();
         let mut dependencies = Map::new();
         let mut definitions = Map::new();
@@ -170,7 +175,7 @@ mod tests {
             json!({
                 "type": "object",
                 "properties": {
-                    "pair": {"items": [{"$ref": "#/s/X/definitions/A"}, true], "additionalItems": false},
+                    "pair": {"items": [{"$ref": "#/s/X/definitions/A"}, {}], "additionalItems": false},
                     "self": {"description": "Again", "allOf": [{"$ref": "#/s/X"}]},
                     "$ref": {"type": "string"},
                     "far": {},
