@@ -9,13 +9,13 @@ use std::{
     rc::Rc,
 };
 
-use regex_lite::{Regex, RegexBuilder};
 use serde_json::Value;
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
     keywords::{asserts, is_any},
     number::Num,
+    pattern::{self, Pattern},
     tri::Tri,
 };
 
@@ -60,20 +60,12 @@ pub(crate) struct Document<'a> {
     pub(crate) root: &'a Value,
     pub(crate) role: Role,
     pub(crate) fuel: &'a Fuel,
-    patterns: RefCell<HashMap<&'a str, Option<Compiled>>>,
+    patterns: RefCell<HashMap<&'a str, Option<Pattern>>>,
     /// The values of an `enum`, by its place.
     enums: RefCell<HashMap<Term<'a>, Rc<Members<'a>>>>,
     /// Whether a part of it has an identifier of its own, and references in it another meaning.
     embeds: OnceCell<bool>,
 }
-
-/// What compiled patterns may take, in bytes, and what looking at eight bytes with one of that size
-/// costs. To compile it costs sixteen times as much.
-const PATTERN_SIZES: [(usize, usize); 3] = [(4 * 1024, 1), (16 * 1024, 4), (64 * 1024, 16)];
-/// The longest pattern, in bytes.
-const PATTERN: usize = 4096;
-/// The longest text that is looked at with a pattern, in bytes.
-const MATCHED_TEXT: usize = 1024;
 
 impl<'a> Document<'a> {
     pub(crate) fn new(root: &'a Value, role: Role, fuel: &'a Fuel) -> Self {
@@ -172,36 +164,23 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Whether a pattern is found in a text. The dialect of JSON Schema is another one, in corners.
+    /// Whether a pattern is found in a text.
     pub(crate) fn matches(&self, pattern: &'a str, text: &str) -> Tri {
-        if !self.fuel.burn(1) || pattern.len() > PATTERN || text.len() > MATCHED_TEXT {
+        if !self.fuel.burn(1) || pattern.len() > pattern::LONGEST {
             return Tri::Unknown;
         }
         let mut patterns = self.patterns.borrow_mut();
-        let compiled = patterns.entry(pattern).or_insert_with(|| Compiled::of(pattern, self.fuel));
-        let Some(Compiled { regex, cost }) = compiled else { return Tri::Unknown };
-        if !self.fuel.burn(text.len() * *cost / 8) {
+        let compiled = patterns.entry(pattern).or_insert_with(|| {
+            let mut sizes = pattern::SIZES.iter();
+            sizes.find_map(|size| {
+                self.fuel.burn(size / 256).then(|| Pattern::new(pattern, *size))?
+            })
+        });
+        let Some(compiled) = compiled else { return Tri::Unknown };
+        if !self.fuel.burn(compiled.cost(text)) {
             return Tri::Unknown;
         }
-        regex.is_match(text).into()
-    }
-}
-
-struct Compiled {
-    regex: Regex,
-    /// For each eight bytes that are looked at.
-    cost: usize,
-}
-
-impl Compiled {
-    fn of(pattern: &str, fuel: &Fuel) -> Option<Compiled> {
-        let mut sizes = PATTERN_SIZES.iter();
-        // Nothing that looks ahead or back is compiled.
-        sizes.find_map(|(size, cost)| {
-            let regex =
-                fuel.burn(cost * 16).then(|| RegexBuilder::new(pattern).size_limit(*size).build());
-            Some(Compiled { regex: regex?.ok()?, cost: *cost })
-        })
+        compiled.is_found_in(text)
     }
 }
 

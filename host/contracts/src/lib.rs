@@ -49,6 +49,7 @@ mod number;
 mod tri;
 
 mod keywords;
+mod pattern;
 
 mod document;
 mod format;

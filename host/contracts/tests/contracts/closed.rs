@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use fastrand::Rng;
 use jsonschema::Validator;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::oracle::validator;
 
@@ -116,7 +116,7 @@ impl<'a> Sender<'a> {
                 add(Some(schema));
             }
             for (pattern, schema) in map("patternProperties") {
-                let found = validator(&serde_json::json!({"pattern": pattern}));
+                let found = validator(&json!({"pattern": pattern}));
                 if found.is_valid(&Value::from(name.as_str())) {
                     add(Some(schema));
                 }
@@ -159,8 +159,8 @@ impl<'a> Sender<'a> {
     fn is_valid(&self, part: &'a Value, value: &Value) -> bool {
         let mut parts = self.parts.borrow_mut();
         let known = parts.entry(part).or_insert_with(|| {
-            let definitions = self.root.get("$defs").cloned().unwrap_or_default();
-            validator(&serde_json::json!({"allOf": [part], "$defs": definitions}))
+            let definitions = self.root.get("$defs").cloned().unwrap_or_else(|| json!({}));
+            validator(&json!({"allOf": [part], "$defs": definitions}))
         });
         known.is_valid(value)
     }

@@ -8,24 +8,35 @@ const NAMES: [&str; 3] = ["a", "b", "c1"];
 
 /// A schema with definitions, some of which contain themselves.
 pub(crate) fn wild(rng: &mut Rng) -> Value {
-    let mut root = part(rng, 0, true);
+    let mut root = match rng.u8(0..6) {
+        0 => part(rng, 0, true),
+        1 | 2 => composite(rng, 1, true),
+        3 => array(rng, 0),
+        _ => object(rng, 0, true),
+    };
     if root.is_boolean() {
         root = json!({});
     }
-    root["$defs"] = json!({"A": part(rng, 1, false), "B": part(rng, 2, false)});
+    let definitions = json!({"A": part(rng, 1, false), "B": part(rng, 2, false)});
+    if root.to_string().contains("$ref") {
+        root["$defs"] = definitions;
+    }
     root
 }
 
 /// One that differs from it in a place or two.
 pub(crate) fn changed(schema: &Value, rng: &mut Rng) -> Value {
     let mut changed = schema.clone();
-    for _ in 0..rng.u8(1..3) {
+    for _ in 0..rng.u8(1..4) {
         let mut places = Vec::new();
         collect(&changed, String::new(), &mut places);
         let Some(place) = rng.choice(&places) else { continue };
         let in_definition = place.starts_with("/$defs/");
         let Some(at) = changed.pointer_mut(place) else { continue };
         change(at, place.is_empty(), !in_definition, rng);
+    }
+    if changed.get("$defs").is_none() && changed.to_string().contains("$ref") {
+        changed["$defs"] = json!({"A": part(rng, 1, false), "B": {"type": "integer"}});
     }
     changed
 }
@@ -110,7 +121,7 @@ fn collect(schema: &Value, place: String, found: &mut Vec<String>) {
 
 /// A schema. One that may refer is in no definition, or a step into the value lies between.
 fn part(rng: &mut Rng, depth: u32, may_refer: bool) -> Value {
-    let kinds = if depth >= DEEP { 8 } else { 18 };
+    let kinds = if depth >= DEEP { 8 } else { 19 };
     match rng.u8(0..kinds) {
         0 => number(rng),
         1 => string(rng),
@@ -145,6 +156,7 @@ fn part(rng: &mut Rng, depth: u32, may_refer: bool) -> Value {
             }
             parts.into()
         }
+        18 => composite(rng, depth, may_refer),
         // Several of them at once.
         _ => {
             let (one, other) = (part(rng, depth + 1, may_refer), part(rng, depth + 1, may_refer));
@@ -157,6 +169,38 @@ fn part(rng: &mut Rng, depth: u32, may_refer: bool) -> Value {
             }
         }
     }
+}
+
+/// Objects or lists of which several schemas speak at once.
+fn composite(rng: &mut Rng, depth: u32, may_refer: bool) -> Value {
+    let lists = rng.u8(0..3) == 0;
+    let one = |rng: &mut Rng| match lists {
+        true => array(rng, depth + 1),
+        false => object(rng, depth + 1, may_refer),
+    };
+    let mut whole = one(rng);
+    for _ in 0..rng.u8(1..3) {
+        let (first, second) = (one(rng), one(rng));
+        match rng.u8(0..6) {
+            0 => whole["anyOf"] = json!([first, second]),
+            1 => whole["oneOf"] = json!([first, second]),
+            2 => whole["allOf"] = json!([first, second]),
+            3 => whole["not"] = first,
+            4 => {
+                whole["if"] = part(rng, depth + 1, may_refer);
+                whole["then"] = first;
+                whole["else"] = second;
+            }
+            _ => whole["dependentSchemas"] = json!({"a": first}),
+        }
+    }
+    let word = if lists { "unevaluatedItems" } else { "unevaluatedProperties" };
+    match rng.u8(0..4) {
+        0 => whole[word] = json!(false),
+        1 => whole[word] = part(rng, depth + 1, true),
+        _ => {}
+    }
+    whole
 }
 
 fn literal(rng: &mut Rng) -> Value {
