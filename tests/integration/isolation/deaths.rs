@@ -174,7 +174,8 @@ fn of_many_deaths_of_every_kind_each_call_has_one_outcome_and_nothing_is_left() 
     let host = builder
         .config(
             "[isolation.plugins.chaos]\nmode = \"process\"\nrestart = \"always\"\nperiod = \"1ms\"\n\
-             intensity = 1000\nstuck = \"500ms\"\nmemory = \"1 GiB\"\n[timeouts]\ninit = \"2s\"",
+             intensity = 1000\nstuck = \"500ms\"\nmemory = \"1 GiB\"\n\
+             [timeouts]\ninit = \"2s\"\nhold = \"60s\"",
         )
         .config(&format!("[plugin.chaos]\ninit = \"file\"\ninit_file = {ready:?}"))
         .start();

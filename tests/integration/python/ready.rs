@@ -53,6 +53,7 @@ fn tasks_begin_with_the_state_and_those_of_a_version_that_is_refused_never_do() 
         return;
     }
     let config = "[recovery]\nfirst = '1h'\nlongest = '1h'\n\
+                  [timeouts]\nprobe = '30s'\n\
                   [isolation.plugins.svc]\ncheckpoint = 'on_change'\n";
     let builder = TestHost::builder().config(config);
     let host = module(builder, "svc.py", &service(1, "pass")).start();

@@ -59,8 +59,8 @@ fn an_import_that_does_not_end_is_ended() {
         return;
     }
     let text = format!("{}\nwhile True: pass\n", store(2));
-    let error = refusal_of(&text, "[timeouts]\nprobe = '5s'\n");
-    assert!(error.contains("within 5s (timeouts.probe)"), "{error}");
+    let error = refusal_of(&text, "[timeouts]\nprobe = '10s'\n");
+    assert!(error.contains("within 10s (timeouts.probe)"), "{error}");
 }
 
 #[test]

@@ -75,9 +75,9 @@ fn a_module_whose_source_was_not_read_because_the_reader_was_stopped_or_killed_i
         return;
     }
     for (signal, told) in
-        [(Signal::STOP, "not read within 5s (timeouts.probe)"), (Signal::KILL, "SIGKILL")]
+        [(Signal::STOP, "not read within 10s (timeouts.probe)"), (Signal::KILL, "SIGKILL")]
     {
-        let host = with_store(&format!("{SOON}[timeouts]\nprobe = '5s'\n"));
+        let host = with_store(&format!("{SOON}[timeouts]\nprobe = '10s'\n"));
         set(&host, "a", 7);
         kill_process(describer(&host), signal).unwrap();
         save(&host, "store.py", &store(2));
