@@ -8,6 +8,7 @@ use std::{
         unix::{fs::FileTypeExt, net::UnixListener},
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use ksi_abi::{Refusal, RefusalCode};
@@ -98,7 +99,10 @@ impl Address {
                 Ok(TcpListener::bind(SocketAddr::new(address.ip(), 0))?.into())
             }
             Address::Unix(_) => {
-                let name = format!("ksi-trial-{}.sock", std::process::id());
+                // Several are tried at a time, as by the tests of a plugin.
+                static NEXT: AtomicU64 = AtomicU64::new(0);
+                let number = NEXT.fetch_add(1, Ordering::Relaxed);
+                let name = format!("ksi-trial-{}-{number}.sock", std::process::id());
                 let path = std::env::temp_dir().join(name);
                 remove_stale(&path)?;
                 let listener = UnixListener::bind(&path)?;

@@ -387,4 +387,16 @@ mod tests {
         assert!(refused.contains("there is a folder, and no socket"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
     }
+
+    #[test]
+    fn several_are_tried_out_at_a_time() {
+        let address = Address::parse("unix:/run/web.sock").unwrap();
+        let tries = || (0..200).map(|_| address.stand_in().map(drop)).collect::<Vec<_>>();
+        let all = std::thread::scope(|scope| {
+            let tried: Vec<_> = (0..4).map(|_| scope.spawn(tries)).collect();
+            tried.into_iter().flat_map(|tried| tried.join().unwrap()).collect::<Vec<_>>()
+        });
+        let failed: Vec<_> = all.into_iter().filter_map(Result::err).collect();
+        assert!(failed.is_empty(), "{} of them, as {:?}", failed.len(), failed[0]);
+    }
 }
