@@ -281,8 +281,11 @@ fn a_host_that_runs_says_of_a_file_what_becomes_of_it_and_nothing_does() {
     let twice = host.ksi(&["check", &shop, host.file("shop.so").to_str().unwrap(), "--live"]);
     assert!(twice.stdout.contains("shop"), "{twice:#?}");
     twice.fails(1);
-    let many = [&["check", "--live"][..], &[&*shop; 17]].concat();
-    assert!(host.ksi(&many).fails(1).contains("16"));
+    let once = verdicts(&host.ksi(&["check", "--live", "--json", &shop, &shop, &stock]));
+    assert!(once["libshop.so"]["ok"] == true && once.len() == 2, "{once:?}");
+    let many: Vec<String> = (0..17).map(|number| path(&format!("{number}.so"))).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert!(host.ksi(&[&["check", "--live"], &*many].concat()).fails(1).contains("16"));
     // Nothing of it counts, or is kept.
     assert_eq!(host.modules(), before);
     assert_eq!(host.resources().libraries, held.libraries);
@@ -310,4 +313,30 @@ fn a_file_is_tried_with_the_state_of_the_live_version() {
     host.ksi(&["check", file.to_str().unwrap(), "--live"]).ok();
     assert_eq!(host.module("counter")["version"], "1.0.0");
     assert_eq!(host.client().reply("counter:increment", json!({"name": "a"}))["data"]["value"], 2);
+}
+
+#[test]
+fn modules_of_a_folder_are_opened_a_few_at_a_time_as_each_has_its_time() {
+    if !is_there() {
+        return;
+    }
+    let builder = TestHost::builder();
+    let (dir, told) = (builder.dir(), builder.dir().join("opened"));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for number in 0..cores + 4 {
+        let text = format!(
+            "import time\nfrom ksi.events import event_handler\n\
+             def tell(what):\n    open({told:?}, \"a\").write(what)\n\
+             tell(\"+\")\ntime.sleep(0.2)\ntell(\"-\")\n\
+             @event_handler(\"m{number}:get\")\nasync def get(data):\n    return 1\n"
+        );
+        put(&builder.plugins().join(format!("m{number}.py")), text.as_bytes());
+    }
+    check(dir, &["plugins"]).ok();
+    let (mut open, mut most) = (0, 0);
+    for what in fs::read_to_string(&told).unwrap().chars() {
+        open = if what == '+' { open + 1 } else { open - 1 };
+        most = most.max(open);
+    }
+    assert!(most <= cores, "{most} at once");
 }

@@ -9,11 +9,13 @@
 mod as_one;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use ksi_wire::module::{CheckedFile, CheckedFiles};
+use tokio::sync::Semaphore;
 
 use super::{
     super::{Supervisor, origin::Origin},
@@ -100,7 +102,7 @@ impl Supervisor {
         files: Vec<PathBuf>,
         together: bool,
     ) -> Vec<Checked> {
-        let mut tried = self.tried(files).await;
+        let mut tried = self.tried(once(files)).await;
         if together {
             self.judge(&mut tried).await;
         }
@@ -109,11 +111,13 @@ impl Supervisor {
 
     /// What each is by itself, several at a time.
     async fn tried(self: &Arc<Self>, files: Vec<PathBuf>) -> Vec<OnTrial> {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let opening = Arc::new(Semaphore::new(cores));
         let trying: Vec<_> = files
             .into_iter()
             .map(|file| {
-                let (supervisor, path) = (self.clone(), file.clone());
-                let tried = async move { supervisor.check_alone(&path).await };
+                let (supervisor, path, opening) = (self.clone(), file.clone(), opening.clone());
+                let tried = async move { supervisor.check_alone(&path, &opening).await };
                 (file, self.thread.runtime().spawn(tried))
             })
             .collect();
@@ -130,13 +134,19 @@ impl Supervisor {
         tried
     }
 
-    async fn check_alone(self: &Arc<Self>, file: &Path) -> Result<Candidate, DeployError> {
+    async fn check_alone(
+        self: &Arc<Self>,
+        file: &Path,
+        opening: &Semaphore,
+    ) -> Result<Candidate, DeployError> {
         let copied = self.preparation.copy(file, false).await?;
         let examined = self.preparation.examine(copied).await?;
         has_subscriptions(&examined.manifest, file)?;
         let trial = self.trial(&examined).await;
         let mut candidate = self.preparation.probe(examined, trial).await?;
         if candidate.manifest.built.is_known_once_open() {
+            // Each has a time for that, which all at once would take from one another.
+            let _turn = opening.acquire().await;
             candidate.residence = Some(self.activation.open(&mut candidate).await?);
         }
         Ok(candidate)
@@ -223,6 +233,13 @@ impl Supervisor {
         });
         Checked { file, verdict }
     }
+}
+
+/// Files by their absolute paths, each once.
+fn once(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut known = BTreeSet::new();
+    let absolute = files.into_iter().map(|file| std::path::absolute(&file).unwrap_or(file));
+    absolute.filter(|file| known.insert(file.clone())).collect()
 }
 
 fn manifests<'a>(tried: &'a [OnTrial], live: &[usize]) -> Vec<&'a Manifest> {

@@ -11,7 +11,7 @@ use super::{
         contracts::{Judged, Promised, live_party},
         together::{MOST, name_of},
     },
-    Checked, OnTrial,
+    Checked, OnTrial, once,
 };
 use crate::{
     plugin::{
@@ -39,6 +39,7 @@ impl Supervisor {
         self: &Arc<Self>,
         files: Vec<PathBuf>,
     ) -> Result<Vec<Checked>, DeployError> {
+        let files = once(files);
         if files.len() > MOST {
             return Err(DeployError::TooManyTogether { most: MOST });
         }
@@ -55,6 +56,7 @@ impl Supervisor {
         files: Vec<PathBuf>,
         found: Vec<PathBuf>,
     ) -> Vec<Checked> {
+        let files = once(files);
         // Somebody may check a file of the folder itself.
         let found = found.into_iter().filter(|file| !files.contains(file)).collect();
         let mut others = self.tried(found).await;
