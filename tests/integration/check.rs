@@ -253,6 +253,11 @@ fn a_file_is_held_against_the_plugins_of_a_folder_and_the_version_there() {
     let told = check(dir, &["plugins/shop.so", "--against", "plugins"]).ok();
     assert!(told.contains("torn.so was left out, which is refused: "), "{told}");
     assert!(!told.contains("clients"), "{told}");
+    // Who has named the folder wrongly is not told that all is well.
+    for none in ["pluggins", "new/libshop.so"] {
+        let refused = check(dir, &["new/libstock.so", "--against", none]).fails(2);
+        assert!(refused.contains(&format!("{none} is no folder of plugins")), "{refused}");
+    }
     // The policy is that of the configuration.
     fs::write(dir.join("its.toml"), "[contracts]\npolicy = 'off'\n").unwrap();
     new("libshop.so", &contracts.shop[1]);

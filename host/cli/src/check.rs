@@ -1,7 +1,7 @@
 //! `ksi check`: whether a host would take files for plugins, and if not, why. No host is asked but
 //! with `--live`.
 
-use ksi_host::{ChildEntry, Host};
+use ksi_host::{ChildEntry, Host, StartError};
 use ksi_wire::module::{CheckedFile, CheckedFiles};
 use serde_json::value::RawValue;
 
@@ -51,7 +51,10 @@ fn by_itself(
         true => runtime.block_on(host.check(&args.paths)),
         false => runtime.block_on(host.check_against(&args.paths, &args.against)),
     };
-    let checked = checked.map_err(CommandFailure::host("there is nothing to check files with"))?;
+    let checked = checked.map_err(|error| match error {
+        StartError::NoFolder { .. } => CommandFailure::Usage(error.to_string()),
+        error => CommandFailure::host("there is nothing to check files with")(error),
+    })?;
     Ok(checked.into_iter().collect())
 }
 

@@ -432,6 +432,13 @@ fn report_stuck(core: &Core, call: StuckCall) {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// Files are to be compared with the plugins of what is no folder of them: what has none would
+    /// let all pass.
+    #[error("{} is no folder of plugins, so there is nothing to compare with: name one that is there", .path.display())]
+    NoFolder {
+        /// What was named.
+        path: PathBuf,
+    },
     /// A value of the configuration is out of its range.
     #[error(transparent)]
     Config(#[from] Problem),

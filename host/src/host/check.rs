@@ -56,14 +56,18 @@ impl HostBuilder {
     /// ```
     ///
     /// # Errors
-    /// As for [`check`](Self::check).
+    /// As for [`check`](Self::check), and [`StartError::NoFolder`].
     pub async fn check_against(
         mut self,
         paths: &[PathBuf],
         folders: &[PathBuf],
     ) -> Result<Vec<Checked>, StartError> {
         let (of, files) = folders_and_files(paths);
-        let (listed, _) = folders_and_files(&[folders, &of].concat());
+        let (mut listed, none) = folders_and_files(folders);
+        if let Some(path) = none.into_iter().next() {
+            return Err(StartError::NoFolder { path });
+        }
+        listed.extend(of.iter().cloned());
         self.only_of(listed);
         let (host, found) = self.prepare()?.unloaded();
         let is_of = |file: &PathBuf| of.iter().any(|folder| file.parent() == Some(&**folder));
