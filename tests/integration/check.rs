@@ -13,7 +13,7 @@ use crate::{
     bad_files::bad_files,
     causes::{FLAGS, FLAGS_1, NODELETE, STATIC_TLS, linked},
     contracts::{self, built, two_that_do_not_agree},
-    kit::{HostBuilder, Library, Ran, Running, TestHost, ksi_command, put, until},
+    kit::{HostBuilder, Library, Ran, Running, TestHost, children, ksi_command, put, until},
     python::is_there,
     refused_code::{manifest_of_mine, with_constructor},
 };
@@ -318,6 +318,40 @@ fn a_file_is_tried_with_the_state_of_the_live_version() {
     host.ksi(&["check", file.to_str().unwrap(), "--live"]).ok();
     assert_eq!(host.module("counter")["version"], "1.0.0");
     assert_eq!(host.client().reply("counter:increment", json!({"name": "a"}))["data"]["value"], 2);
+}
+
+#[test]
+fn a_module_that_a_host_only_looks_at_is_no_generation_of_its_plugin() {
+    if !is_there() {
+        return;
+    }
+    let module = |version: u32| {
+        format!(
+            "from ksi.events import event_handler\n__version__ = \"{version}\"\n\
+             @event_handler(\"store:get\")\nasync def get(data):\n    return {version}\n"
+        )
+    };
+    let builder = TestHost::builder();
+    put(&builder.plugins().join("store.py"), module(1).as_bytes());
+    let host = builder.start();
+    host.until_live("store", 1);
+    let mut watcher = host.client();
+    watcher.subscribe(&["module:*"]);
+    let processes = || children(host.process.id()).len();
+    let before = processes();
+    let file = host.dir().join("store.py");
+    put(&file, module(2).as_bytes());
+    for _ in 0..3 {
+        host.ksi(&["check", file.to_str().unwrap(), "--live"]).ok();
+    }
+    host.ksi(&["check", host.file("store.py").to_str().unwrap(), "--live"]).ok();
+    until("what was looked at is gone", processes, |left| *left <= before);
+    assert_eq!(host.module("store")["retired"], json!([]));
+    // The first that is told of after that is the next generation.
+    host.drop_in("store.py", &Library(module(2).into_bytes()));
+    let told = watcher.push();
+    assert_eq!(told["event"], "module:reloaded", "{told}");
+    assert_eq!(told["data"]["generation"], 2, "{told}");
 }
 
 #[test]

@@ -198,6 +198,11 @@ fn without_proc_a_host_says_what_it_cannot_know_and_closes_no_library_that_may_b
     assert!(inspected.contains("skipped: the host has no probe process"), "{inspected}");
     assert!(inspected.contains("/proc is not mounted"), "{inspected}");
 
+    // For a question, the host takes nothing in that it could not let go of.
+    let checked = host.ksi(&["check", host.file("chaos.so").to_str().unwrap(), "--live"]).ok();
+    assert!(checked.contains("what it sends and takes was not compared"), "{checked}");
+    assert_eq!(host.module("chaos")["retired"], json!([]));
+
     let flag = host.dir().join("runs");
     fs::write(&flag, "").unwrap();
     let mut client = host.client();

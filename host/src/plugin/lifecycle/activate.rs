@@ -121,6 +121,13 @@ impl Activation {
         Ok(opened)
     }
 
+    /// Whether the candidate has to be opened in this process to say what it sends and takes.
+    pub(crate) fn would_be_opened_here(&self, candidate: &Candidate) -> bool {
+        let is_native = matches!(candidate.manifest.built, Built::Native(_));
+        let is_known = candidate.description.is_some() || candidate.residence.is_some();
+        is_native && !is_known && !(self.isolation.policies)(&candidate.manifest).isolated
+    }
+
     /// Has the candidate say what it sends and takes, if no probe has: then it is open from here
     /// on.
     ///

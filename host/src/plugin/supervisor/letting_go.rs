@@ -60,16 +60,7 @@ impl Supervisor {
         generation.services.detach();
         let retired = Retired::new(&generation.info);
         self.registry().remember(name, retired.clone());
-        let (quiet, _) = oneshot::channel();
-        let on_its_way = OnItsWay {
-            quiet,
-            // It never was live, so no call is waited for, and no state: a host that stops does not
-            // wait for its end.
-            drain: None,
-            instance: self.departures.begin_instance(name),
-            final_state: None,
-            retirement: self.departures.retirements.begin(),
-        };
+        let on_its_way = self.never_live(name);
         let supervisor = self.clone();
         self.thread.runtime().spawn(async move {
             // Its future is dropped at its next await. If it ended just now, its instance goes the
@@ -106,6 +97,35 @@ impl Supervisor {
         }
     }
 
+    /// Vacates the residence of a candidate that was only looked at, if it was opened. Its plugin
+    /// has no generation more by that, so there is nothing to number, remember and announce; but for
+    /// one that lies in this process, and may stay in memory.
+    pub(super) fn let_go_checked(self: &Arc<Self>, mut candidate: Candidate) {
+        let Some(residence) = candidate.residence.take_if(|it| !it.is_here()) else {
+            return self.let_go_untaken(candidate);
+        };
+        let name: Arc<str> = candidate.manifest.name.as_str().into();
+        let Leftover { generation, .. } = self.activation.unused(0, candidate, residence);
+        let retired = Retired::new(&generation.info);
+        let (supervisor, on_its_way) = (self.clone(), self.never_live(&name));
+        self.thread.runtime().spawn(async move {
+            supervisor.vacate(generation, &retired, on_its_way, false).await;
+        });
+    }
+
+    /// Of what never was live no call is waited for, and no state: a host that stops does not wait
+    /// for its end.
+    fn never_live(&self, name: &Arc<str>) -> OnItsWay {
+        let (quiet, _) = oneshot::channel();
+        OnItsWay {
+            quiet,
+            drain: None,
+            instance: self.departures.begin_instance(name),
+            final_state: None,
+            retirement: self.departures.retirements.begin(),
+        }
+    }
+
     async fn retire(
         &self,
         generation: Generation,
@@ -113,13 +133,8 @@ impl Supervisor {
         on_its_way: OnItsWay,
         was_live: bool,
     ) {
-        let OnItsWay { quiet, drain, instance, final_state, retirement } = on_its_way;
         let info = generation.info.clone();
-        let quieted = self.retirer.quiesce(generation, retired, final_state, was_live).await;
-        // Only a host that stops waits for this.
-        let _ = quiet.send(());
-        drop((drain, instance));
-        self.retirer.close(quieted, retired).await;
+        let _retirement = self.vacate(generation, retired, on_its_way, was_live).await;
         let cause = match retired.state() {
             RetiredState::Pinned(cause) => Some(cause),
             _ => None,
@@ -127,6 +142,22 @@ impl Supervisor {
         let unmapped = cause.is_none();
         tracing::debug!(plugin = %info.plugin, generation = info.number, unmapped, "retired");
         self.announcer.retired(&info, cause.as_deref(), &retired.timings());
-        drop(retirement);
+    }
+
+    /// Ends an instance, and vacates its residence. The retirement goes on until it is dropped.
+    async fn vacate(
+        &self,
+        generation: Generation,
+        retired: &Retired,
+        on_its_way: OnItsWay,
+        was_live: bool,
+    ) -> Tracked {
+        let OnItsWay { quiet, drain, instance, final_state, retirement } = on_its_way;
+        let quieted = self.retirer.quiesce(generation, retired, final_state, was_live).await;
+        // Only a host that stops waits for this.
+        let _ = quiet.send(());
+        drop((drain, instance));
+        self.retirer.close(quieted, retired).await;
+        retirement
     }
 }

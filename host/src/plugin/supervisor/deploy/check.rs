@@ -214,7 +214,7 @@ impl Supervisor {
                     Some(format!("not tried: {reason}"))
                 }
             };
-            self.let_go_untaken(*candidate);
+            self.let_go_checked(*candidate);
             let others = (!together && !manifest.requires.is_empty()).then(|| {
                 let events = manifest.requires.join(" and ");
                 format!("it requires {events}: nothing was checked with it that could handle that")

@@ -113,7 +113,9 @@ impl Supervisor {
 
     /// The same for candidates that do not go live. Nobody else is compared with them.
     pub(super) fn compare(&self, candidates: &[Judged<'_>]) -> Vec<Compared> {
-        self.compared(candidates, &self.contracts.coming.lock())
+        // Nor does anybody who goes live wait for it.
+        let coming = self.contracts.coming.lock().clone();
+        self.compared(candidates, &coming)
     }
 
     /// What has passed by this name, and is not live.

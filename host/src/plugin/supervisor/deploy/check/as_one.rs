@@ -22,6 +22,11 @@ use crate::{
     text::causes::with_causes,
 };
 
+/// What is said of one that no other process has opened. This one is not to hold, for a question,
+/// what may never leave it.
+const NOT_COMPARED: &str = "what it sends and takes was not compared: it is not known before it is opened, and that \
+                            would be in the process of the host";
+
 /// What a file would take the place of.
 enum Before {
     Nothing,
@@ -82,15 +87,19 @@ impl Supervisor {
         let mut before = Vec::new();
         for at in 0..tried.len() {
             let it = self.before(&tried[at], found);
+            tried[at].remarks.extend(replaced(&it));
             let conditions = self.conditions(tried, at, &it, found);
             let promised = match (conditions, &mut tried[at].well) {
+                (Ok(()), Ok(candidate)) if self.activation.would_be_opened_here(candidate) => {
+                    tried[at].remarks.push(NOT_COMPARED.to_owned());
+                    Ok(None)
+                }
                 (Ok(()), Ok(candidate)) => self.promise(candidate).await.map(Some),
                 (Ok(()), Err(_)) => Ok(None),
                 (Err(error), _) => Err(error),
             };
             match promised {
                 Ok(Some(promised)) => {
-                    tried[at].remarks.extend(replaced(&it));
                     before.push((at, promised, it));
                 }
                 Ok(None) => {}
@@ -172,7 +181,7 @@ impl Supervisor {
 
     pub(super) fn refuse(self: &Arc<Self>, tried: &mut OnTrial, error: DeployError) {
         if let Ok(candidate) = std::mem::replace(&mut tried.well, Err(error)) {
-            self.let_go_untaken(*candidate);
+            self.let_go_checked(*candidate);
         }
     }
 }
