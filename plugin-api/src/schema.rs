@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 /// Beside a field: the other names that are read.
 const ALIASES: &str = "x-ksi-aliases";
 /// Beside a variant: its `aliases`, whether it is the `other` one, and the `tag` and the `content`
-/// of its enum, if that has them.
+/// of its enum, if that has them. In an enum with both, beside each that has no content.
 const VARIANT: &str = "x-ksi-variant";
 /// So many combinations of names are written out. Of further fields no name is required.
 const COMBINATIONS: usize = 64;
@@ -103,21 +103,32 @@ fn read_all_variants(keywords: &mut Map<String, Value>) {
             note.aliases.iter().filter_map(|alias| note.call(&mut branches[at], alias)).collect();
         branches.extend(more);
     }
+    for (at, Note { content, is_empty, .. }) in noted() {
+        // What stands beside the tag is not passed over: the variant has nothing there.
+        let fields = branches[at].get_mut("properties").and_then(Value::as_object_mut);
+        if let (true, Some(content), Some(fields)) = (is_empty, content, fields) {
+            fields.insert(content.clone(), json!({"type": "null"}));
+        }
+    }
     let other = noted().find(|(_, note)| note.other);
     if let Some((at, Note { tag, content, .. })) = other {
-        let known: Vec<_> = tag.iter().flat_map(|tag| tags(branches, at, tag)).collect();
+        let known: Vec<_> = match tag {
+            Some(tag) => tags(branches, at, tag),
+            None => with_content(branches),
+        };
         if let Some(name) = name_mut(&mut branches[at], tag.as_deref()) {
             name.remove("const");
             name.remove("enum");
-            // One that is known has to be as that one is. Without a tag it is a word alone.
-            if tag.is_some() {
+            // One that is known has to be as that one is. Without a tag it is a word alone, as are
+            // those that have nothing within.
+            if !known.is_empty() {
                 name.insert("not".to_owned(), json!({"enum": known}));
             }
         }
-        // What stands beside the tag is not passed over: the variant has nothing there.
-        let fields = branches[at].get_mut("properties").and_then(Value::as_object_mut);
-        if let (Some(content), Some(fields)) = (content, fields) {
-            fields.insert(content.clone(), json!({"type": "null"}));
+        // Whatever stands beside the tag alone is passed over, if that is refused elsewhere or not.
+        if let (Some(_), None, Some(branch)) = (tag, content, branches[at].as_object_mut()) {
+            branch.remove("additionalProperties");
+            branch.remove("unevaluatedProperties");
         }
         // A word that is known is of two branches now.
         if let Some(branches) = keywords.remove(key) {
@@ -130,6 +141,8 @@ fn read_all_variants(keywords: &mut Map<String, Value>) {
 struct Note {
     aliases: Vec<String>,
     other: bool,
+    /// Whether it has no content.
+    is_empty: bool,
     tag: Option<String>,
     content: Option<String>,
 }
@@ -140,6 +153,7 @@ impl Note {
         Some(Note {
             aliases: texts(&note["aliases"]).collect(),
             other: note["other"] == true,
+            is_empty: note["empty"] == true,
             tag: note["tag"].as_str().map(str::to_owned),
             content: note["content"].as_str().map(str::to_owned),
         })
@@ -170,6 +184,12 @@ fn name_mut<'a>(branch: &'a mut Value, tag: Option<&str>) -> Option<&'a mut Map<
         Some(tag) => branch.get_mut("properties")?.get_mut(tag)?.as_object_mut(),
         None => branch.as_object_mut(),
     }
+}
+
+/// The names of variants that have something within, where there is no tag.
+fn with_content(branches: &[Value]) -> Vec<Value> {
+    let named = branches.iter().filter(|branch| branch["type"] == "object");
+    named.filter_map(|branch| branch["required"].get(0)).cloned().collect()
 }
 
 /// The names of all variants but one.

@@ -1,5 +1,6 @@
 //! Notes for the schema what serde reads and schemars' derive does not see: a field's and a
-//! variant's other names (`alias`), and the variant that stands for all others (`other`).
+//! variant's other names (`alias`), the variant that stands for all others (`other`), and that one
+//! without content takes none.
 //!
 //! `ksi_plugin_api` makes of the notes what is read. A note stands beside its field, so that the
 //! name which schemars gives that, by whichever `rename`, need not be known here.
@@ -21,16 +22,21 @@ pub(crate) fn noted(item: TokenStream) -> TokenStream {
                 None => quote!(null),
             };
             let (tag, content) = (said("tag"), said("content"));
+            let is_adjacent =
+                ["tag", "content"].iter().all(|it| text_of(&data.attrs, it).is_some());
             let variants = data.variants.iter_mut();
             variants.fold(false, |any, variant| {
                 let inside = note_fields(&mut variant.fields);
                 let (aliases, other) = (aliases(&variant.attrs), says(&variant.attrs, "other"));
-                let noted = !aliases.is_empty() || other;
+                // What would be beside its tag is not passed over.
+                let empty = matches!(variant.fields, Fields::Unit);
+                let noted = !aliases.is_empty() || other || empty && is_adjacent;
                 if noted {
                     variant.attrs.push(parse_quote!(#[schemars(extend(
                         "x-ksi-variant" = {
                             "aliases": [#(#aliases),*],
                             "other": #other,
+                            "empty": #empty,
                             "tag": #tag,
                             "content": #content
                         }
@@ -88,13 +94,13 @@ mod tests {
             (
                 "#[serde(tag = \"kind\")] enum A { #[serde(other)] B }",
                 "#[serde(tag = \"kind\")] enum A { #[serde(other)] #[schemars(extend( \
-                 \"x-ksi-variant\" = {\"aliases\": [], \"other\": true, \"tag\": \"kind\", \
+                 \"x-ksi-variant\" = {\"aliases\": [], \"other\": true, \"empty\": true, \"tag\": \"kind\", \
                  \"content\": null}))] B }",
             ),
             (
                 "enum A { #[serde(alias = \"b\")] B }",
                 "enum A { #[serde(alias = \"b\")] #[schemars(extend( \
-                 \"x-ksi-variant\" = {\"aliases\": [\"b\"], \"other\": false, \"tag\": null, \
+                 \"x-ksi-variant\" = {\"aliases\": [\"b\"], \"other\": false, \"empty\": true, \"tag\": null, \
                  \"content\": null}))] B }",
             ),
         ] {

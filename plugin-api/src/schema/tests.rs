@@ -340,3 +340,90 @@ fn a_variant_that_is_not_known_breaks_no_contract_where_there_is_one_for_it() {
     assert_eq!(compare(&read::<Change>(), &read::<Change>()), Verdict::Compatible);
     assert_eq!(compare(&read::<Colour>(), &read::<Colour>()), Verdict::Compatible);
 }
+
+#[payload]
+enum Drawn {
+    Point,
+    Circle(u32),
+    #[serde(alias = "box")]
+    Square {
+        side: u32,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+#[payload]
+enum Simpler {
+    Point,
+    Circle,
+}
+
+#[payload]
+enum Further {
+    Circle(u32),
+    Blob,
+}
+
+#[payload]
+#[serde(tag = "kind", deny_unknown_fields)]
+enum Strict {
+    Made {
+        number: u32,
+    },
+    #[serde(other)]
+    Unknown,
+}
+
+#[payload]
+#[serde(tag = "kind", content = "of")]
+enum Said {
+    Number(u32),
+    Nothing,
+}
+
+#[payload]
+#[serde(tag = "kind", content = "of")]
+enum SaidMore {
+    Number(u32),
+    Nothing(u32),
+}
+
+#[test]
+fn a_known_variant_without_what_it_has_within_is_none_of_the_unknown_ones() {
+    as_serde_reads::<Drawn>(&[
+        json!("Point"),
+        json!("blob"),
+        json!({"Circle": 1}),
+        json!({"box": {"side": 1}}),
+        json!("Circle"),
+        json!("Square"),
+        json!("box"),
+    ]);
+    breaks::<Simpler, Drawn>();
+    fits::<Further, Drawn>();
+    fits::<Drawn, Drawn>();
+    assert_eq!(compare(&read::<Drawn>(), &read::<Drawn>()), Verdict::Compatible);
+}
+
+#[test]
+fn an_unknown_variant_may_have_fields_where_unknown_ones_are_denied() {
+    as_serde_reads::<Strict>(&[
+        json!({"kind": "Made", "number": 1}),
+        json!({"kind": "Made", "number": 1, "more": 1}),
+        json!({"kind": "Moved", "to": "there"}),
+    ]);
+    fits::<Later, Strict>();
+}
+
+#[test]
+fn a_variant_without_content_is_read_with_none() {
+    as_serde_reads::<Said>(&[
+        json!({"kind": "Nothing"}),
+        json!({"kind": "Nothing", "of": null}),
+        json!({"kind": "Nothing", "of": 1}),
+        json!({"kind": "Number", "of": 1}),
+    ]);
+    fits::<Said, Said>();
+    breaks::<SaidMore, Said>();
+}
