@@ -106,7 +106,7 @@ impl<'a> Sender<'a> {
         said.speaks |= keywords.contains_key("required");
         // A place in the definitions makes a type without fields of it.
         said.speaks |= map("$defs").next().is_none() && keywords.contains_key("type");
-        for (name, _) in fields {
+        for name in fields.keys() {
             let mut declared = false;
             let mut add = |schema: Option<&'a Value>| {
                 declared = true;
