@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::shape::{Kind, Numbers, Shape, Texts};
 
-/// The most alternatives that are named, those that are looked at for that, and the characters of a literal that are shown.
+/// The most alternatives that are named, those that are looked at for that, and the characters of a
+/// literal that are shown.
 const NAMED: usize = 4;
 const LOOKED_AT: usize = 64;
 const SHOWN: usize = 40;

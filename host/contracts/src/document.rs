@@ -247,8 +247,8 @@ pub(crate) fn weight(value: &Value, most: usize) -> usize {
     }
 }
 
-/// Whether a value goes deeper than so many levels. Whoever follows it, copies it or writes it needs
-/// as much of the stack.
+/// Whether a value goes deeper than so many levels. Whoever follows it, copies it or writes it
+/// needs as much of the stack.
 pub(crate) fn is_deeper_than(levels: usize, value: &Value) -> bool {
     let mut open = vec![(value, 0)];
     while let Some((value, level)) = open.pop() {

@@ -28,9 +28,9 @@
 //! not under the receiver's, which was looked at as a whole. Everything else is *undecided*:
 //! keywords that are compared by equality only, those that belong together as one (`if`,
 //! `contains`, `dependentSchemas` and their like, patterns, `not` beyond what is plainly apart),
-//! references that are not JSON pointers into the document, keywords with arguments of a wrong type,
-//! and schemas that are deeper or larger than a comparison may be. The work has a bound, whatever
-//! the schemas are; so has the depth of the stack.
+//! references that are not JSON pointers into the document, keywords with arguments of a wrong
+//! type, and schemas that are deeper or larger than a comparison may be. The work has a bound,
+//! whatever the schemas are; so has the depth of the stack.
 //!
 //! # Why this is code of its own
 //!
@@ -75,8 +75,8 @@ use document::{Fuel, is_deeper_than};
 /// How many steps a comparison may take: some tens of milliseconds. Usual ones take a few hundred.
 const STEPS: u32 = 50_000;
 
-/// How deep a schema may be nested. JSON that is read has 128 levels at most, and a schema that spells
-/// such a value out has twice as many.
+/// How deep a schema may be nested. JSON that is read has 128 levels at most, and a schema that
+/// spells such a value out has twice as many.
 const LEVELS: usize = 260;
 
 /// Whether every value of `sent` is valid under `taken`.

@@ -1,5 +1,5 @@
-//! Patterns, as far as everybody reads them alike: JSON Schema has those of JavaScript, and types of
-//! Rust and Python their own.
+//! Patterns, as far as everybody reads them alike: JSON Schema has those of JavaScript, and types
+//! of Rust and Python their own.
 
 use regex_lite::{Regex, RegexBuilder};
 

@@ -215,8 +215,9 @@ impl<'a> Shapes<'a> {
         both
     }
 
-    /// With what `unevaluatedProperties` says of the fields that nothing else speaks of. Which those
-    /// are is more than one alternative tells: they may be fewer, so nothing is excluded by that.
+    /// With what `unevaluatedProperties` says of the fields that nothing else speaks of. Which
+    /// those are is more than one alternative tells: they may be fewer, so nothing is excluded by
+    /// that.
     fn rest(&self, keywords: &'a Map<String, Value>, met: Met<'a>) -> Met<'a> {
         let unevaluated = keywords.get("unevaluatedProperties");
         let unevaluated = unevaluated.filter(|_| self.document.role != Role::Excluded);

@@ -235,8 +235,8 @@ fn a_file_whose_own_process_is_killed_while_it_is_opened_there_is_tried_again() 
     panic!("all of them were live before they were found");
 }
 
-/// Puts a version into the folder and kills its process. Whether it was not live by then; if it was,
-/// the host has gone back from it.
+/// Puts a version into the folder and kills its process. Whether it was not live by then; if it
+/// was, the host has gone back from it.
 #[track_caller]
 fn killed_while_it_is_opened(host: &TestHost, watcher: &mut Client, number: usize) -> bool {
     let live = process(host, "counter");

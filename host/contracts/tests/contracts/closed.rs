@@ -1,4 +1,5 @@
-//! Whether a valid value is one that a sender sends: one with no fields but those that are declared.
+//! Whether a valid value is one that a sender sends: one with no fields but those that are
+//! declared.
 //!
 //! It is a reading of the schema of its own, and on the safe side: where it says yes, it is.
 
@@ -63,7 +64,8 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// The schemas that apply to the value itself by others, of each choice one that it is valid under.
+    /// The schemas that apply to the value itself by others, of each choice one that it is valid
+    /// under.
     fn applied(&self, schema: &'a Value, value: &Value, rng: &mut Rng) -> Vec<&'a Value> {
         let Value::Object(keywords) = schema else { return Vec::new() };
         let mut applied = Vec::new();

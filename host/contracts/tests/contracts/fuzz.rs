@@ -1,5 +1,5 @@
-//! Verdicts on random schemas in all words of JSON Schema, held against another crate's idea of what
-//! is valid.
+//! Verdicts on random schemas in all words of JSON Schema, held against another crate's idea of
+//! what is valid.
 
 use std::time::{Duration, Instant};
 
