@@ -202,7 +202,7 @@ fn it_is_tried_with_the_configuration_of_its_host() {
     assert_eq!(dies.fails(1), "");
     // Somebody may have to be there for it, so it is a host that judges that.
     let told = with("init = 'fail'").ok();
-    assert!(told.contains("mind: not tried: its initialize fails in a trial: "), "{told}");
+    assert!(told.contains("mind: it may not start: its initialize fails in a trial: "), "{told}");
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_file_is_held_against_the_plugins_of_a_folder_and_the_version_there() {
         let checked = verdicts(&check(dir, &[&["--json"], together].concat()));
         assert_eq!(checked.len(), 2, "{checked:?}");
         let remarks = checked["libstock.so"]["remarks"].to_string();
-        assert!(remarks.contains("it would replace stock 1.0.0, "), "{remarks}");
+        assert!(remarks.contains("it replaces stock 1.0.0"), "{remarks}");
         assert!(remarks.contains("clients could send order:placed"), "{remarks}");
     }
     // Against itself, and beside one that no host takes.
@@ -281,13 +281,14 @@ fn a_host_that_runs_says_of_a_file_what_becomes_of_it_and_nothing_does() {
     let told = host.ksi(&["check", &shop, &stock, "--live"]).ok();
     assert!(told.contains("ok: shop 3.0.0, ") && told.contains("ok: stock 3.0.0, "), "{told}");
     let live = host.file("shop.so");
-    let replaced = format!("mind: it would replace shop 1.0.0, {}", live.display());
+    let replaced = format!("mind: put in place of {}, it replaces shop 1.0.0", live.display());
     assert!(told.contains(&replaced), "{told}");
     let twice = host.ksi(&["check", &shop, host.file("shop.so").to_str().unwrap(), "--live"]);
     assert!(twice.stdout.contains("shop"), "{twice:#?}");
     twice.fails(1);
-    let once = verdicts(&host.ksi(&["check", "--live", "--json", &shop, &shop, &stock]));
-    assert!(once["libshop.so"]["ok"] == true && once.len() == 2, "{once:?}");
+    let once = host.ksi(&["check", "--live", &shop, &shop, &stock]).ok();
+    assert_eq!(once.matches("ok: ").count(), 2, "{once}");
+    assert_eq!(check(host.dir(), &["plugins", "plugins/shop.so"]).ok().lines().count(), 2);
     let many: Vec<String> = (0..17).map(|number| path(&format!("{number}.so"))).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert!(host.ksi(&[&["check", "--live"], &*many].concat()).fails(1).contains("16"));
@@ -336,7 +337,7 @@ fn a_module_that_a_host_only_looks_at_is_no_generation_of_its_plugin() {
     let host = builder.start();
     host.until_live("store", 1);
     let mut watcher = host.client();
-    watcher.subscribe(&["module:*"]);
+    watcher.subscribe(&["module:retired", "module:reloaded"]);
     let processes = || children(host.process.id()).len();
     let before = processes();
     let file = host.dir().join("store.py");

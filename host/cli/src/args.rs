@@ -265,12 +265,15 @@ pub(crate) struct Compare {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+A plugin that is live is replaced by what its own file holds: put the new one in place of that first. A host that follows
+the folder refuses what it can't take by itself, and the live version goes on.
+
 Several files go live as one change: all of them by one swap, or none. That is for plugins of which each new version
 understands only the new versions of the others.
 
 Examples:
   ksi load target/debug/libhello.so
-  ksi load build/libshop.so build/libstock.so")]
+  ksi load plugins/libshop.so plugins/libstock.so")]
 pub(crate) struct Load {
     /// The plugin files
     #[arg(required = true, value_name = "FILE")]

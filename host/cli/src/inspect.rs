@@ -108,7 +108,6 @@ fn of_manifest(manifest: &Value) -> String {
         ("own runtime", flag("runtime").into()),
         ("exclusive", flag("exclusive").into()),
         ("asks for", process(manifest)),
-        ("requires", text("requires")),
         ("mind", text("notices")),
     ])
 }

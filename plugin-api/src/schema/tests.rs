@@ -379,6 +379,8 @@ enum Strict {
 #[serde(tag = "kind", content = "of")]
 enum Said {
     Number(u32),
+    #[serde(skip)]
+    _Hidden,
     Nothing,
 }
 

@@ -67,7 +67,7 @@ impl Server {
         Ok(self.address.to_string())
     }
 
-    /// Accepts nobody more, and lets those end who are connected.
+    /// Accepts nobody more, and ends each connection behind the answer that it is about.
     #[event_handler("module:shutdown")]
     async fn shutdown(&self, _: &Context, _: Value) -> Result<()> {
         self.stop.send_replace(true);

@@ -98,8 +98,8 @@ impl Supervisor {
     }
 
     /// Vacates the residence of a candidate that was only looked at, if it was opened. Its plugin
-    /// has no generation more by that, so there is nothing to number, remember and announce; but
-    /// for one that lies in this process, and may stay in memory.
+    /// has no generation more by that: nothing is numbered, remembered and announced, but of one
+    /// that lies in this process, and may stay in memory.
     pub(super) fn let_go_checked(self: &Arc<Self>, mut candidate: Candidate) {
         let Some(residence) = candidate.residence.take_if(|it| !it.is_here()) else {
             return self.let_go_untaken(candidate);

@@ -210,9 +210,8 @@ impl Supervisor {
             let manifest = candidate.manifest.clone();
             let untried = match &candidate.tried {
                 Tried::Passed => None,
-                Tried::Unsure(reason) | Tried::Skipped(reason) => {
-                    Some(format!("not tried: {reason}"))
-                }
+                Tried::Unsure(reason) => Some(format!("it may not start: {reason}")),
+                Tried::Skipped(reason) => Some(format!("not tried: {reason}")),
             };
             self.let_go_checked(*candidate);
             let others = (!together && !manifest.requires.is_empty()).then(|| {

@@ -189,7 +189,8 @@ impl Supervisor {
 /// What there is to say of what it would replace.
 fn replaced(before: &Before) -> Option<String> {
     let of = |manifest: &Manifest, file: &Path| {
-        format!("it would replace {} {}, {}", manifest.name, manifest.version, file.display())
+        let (name, version) = (&manifest.name, &manifest.version);
+        format!("put in place of {}, it replaces {name} {version}", file.display())
     };
     match before {
         Before::Nothing => None,
