@@ -39,8 +39,8 @@ fn a_blocking_call_is_answered_at_its_timeout_whether_it_runs_or_waits_for_a_thr
         .plugin("chaos.so", &Library::chaos())
         .config("[limits]\nblocking_threads = 1")
         .start();
-    // Much longer than the machine may be busy.
-    const BLOCKED: Duration = Duration::from_secs(6);
+    // Long, and not so long that the process of a plugin is ended before.
+    const BLOCKED: Duration = Duration::from_secs(4);
     let (mut client, start) = (host.client(), Instant::now());
     let block = json!({"millis": BLOCKED.as_millis() as u64});
     let calls: Vec<_> = (0..3).map(|_| client.begin("chaos:block_late", block.clone())).collect();

@@ -62,7 +62,8 @@ impl WatchedPlace {
     }
 
     /// Asserts that the folder that is there now is notified: found by rescans, each change would
-    /// take the time of standing still at least. On a busy machine, so may some of them in any case.
+    /// take the time of standing still at least. On a busy machine, so may some of them in any
+    /// case.
     async fn notified(&mut self, path: &Path) {
         let mut least = Duration::MAX;
         for _ in 0..100 {
