@@ -218,14 +218,16 @@ fn a_call_that_fails_leaves_a_line_and_an_event_and_a_thousand_like_it_do_not_le
     let host = TestHost::chaos();
     let (mut client, mut watcher) = (host.client(), host.client());
     watcher.subscribe(&["module:call_failed"]);
+    let none_left = |number: usize| {
+        let message = format!("sku {number}: none left");
+        json!({"code": "no_stock", "message": message})
+    };
+    // The first is the one that is told of.
+    client.reply("chaos:fail", none_left(0));
     // Side by side, as they are counted for some seconds before more is told.
     for tens in 0..100 {
-        let begun: Vec<_> = (tens * 10..tens * 10 + 10)
-            .map(|number| {
-                let message = format!("sku {number}: none left");
-                client.begin("chaos:fail", json!({"code": "no_stock", "message": message}))
-            })
-            .collect();
+        let begun: Vec<_> =
+            (1..=10).map(|one| client.begin("chaos:fail", none_left(tens * 10 + one))).collect();
         begun.iter().for_each(|id| drop(client.end(id)));
     }
     client.reply("chaos:panic", json!({}));
