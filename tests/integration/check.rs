@@ -286,6 +286,8 @@ fn a_host_that_runs_says_of_a_file_what_becomes_of_it_and_nothing_does() {
     let twice = host.ksi(&["check", &shop, host.file("shop.so").to_str().unwrap(), "--live"]);
     assert!(twice.stdout.contains("shop"), "{twice:#?}");
     twice.fails(1);
+    let same = host.ksi(&["check", live.to_str().unwrap(), "--live"]).ok();
+    assert!(same.contains("mind: it replaces shop 1.0.0"), "{same}");
     let once = host.ksi(&["check", "--live", &shop, &shop, &stock]).ok();
     assert_eq!(once.matches("ok: ").count(), 2, "{once}");
     assert_eq!(check(host.dir(), &["plugins", "plugins/shop.so"]).ok().lines().count(), 2);

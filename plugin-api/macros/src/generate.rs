@@ -175,6 +175,8 @@ fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
             }
         )
     };
+    // SAFETY of what is generated: the plugin and the context go into the future of the method,
+    // which only borrows them, and nowhere else (`Call::run`).
     quote! {
         |call| {
             #[allow(unused_imports)]
@@ -192,6 +194,7 @@ fn snapshot(Versioned { method, version, ty }: &Versioned) -> TokenStream {
              ctx: ::ksi_plugin_api::Context| async move { Self::#method(&plugin, &ctx).await }
         )
     };
+    // SAFETY of what is generated: as for a call; the method borrows both.
     let call = quote!(|taking| unsafe { #run });
     quote!(::ksi_plugin_api::__private::Snapshot { version: #version, call: #call })
 }
@@ -205,6 +208,7 @@ fn restore(Versioned { method, version, ty }: &Versioned) -> TokenStream {
              saved: #ty| async move { Self::#method(&plugin, &ctx, saved).await }
         )
     };
+    // SAFETY of what is generated: as for a call; the method borrows both.
     let call = quote!(|restoring| unsafe { #run });
     quote! {
         ::ksi_plugin_api::__private::Restore {

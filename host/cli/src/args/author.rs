@@ -77,7 +77,7 @@ subscribes to when it runs is not seen.
 
 With --against, a host is thought of that has the plugins of a folder, and with --live one that runs is asked: whether it
 would take the files as one change in place of what it has, with its configuration, its policy of contracts, and the state
-of the live plugins in the trial. Nothing in it changes.
+of the live plugins in the trial. Nothing in it changes. It is asked about files, and not about folders of them.
 
 Exit codes: 0 a host takes all of them, 1 it refuses one or more, 2 not used as it should be or nothing was checked.
 

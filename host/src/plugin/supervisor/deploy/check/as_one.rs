@@ -87,7 +87,8 @@ impl Supervisor {
         let mut before = Vec::new();
         for at in 0..tried.len() {
             let it = self.before(&tried[at], found);
-            tried[at].remarks.extend(replaced(&it));
+            let replaced = replaced(&it, &tried[at].file);
+            tried[at].remarks.extend(replaced);
             let conditions = self.conditions(tried, at, &it, found);
             let promised = match (conditions, &mut tried[at].well) {
                 (Ok(()), Ok(candidate)) if self.activation.would_be_opened_here(candidate) => {
@@ -186,11 +187,14 @@ impl Supervisor {
     }
 }
 
-/// What there is to say of what it would replace.
-fn replaced(before: &Before) -> Option<String> {
+/// What there is to say of what a file would replace.
+fn replaced(before: &Before, by: &Path) -> Option<String> {
     let of = |manifest: &Manifest, file: &Path| {
         let (name, version) = (&manifest.name, &manifest.version);
-        format!("put in place of {}, it replaces {name} {version}", file.display())
+        match file == by {
+            true => format!("it replaces {name} {version}"),
+            false => format!("put in place of {}, it replaces {name} {version}", file.display()),
+        }
     };
     match before {
         Before::Nothing => None,
