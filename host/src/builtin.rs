@@ -6,8 +6,9 @@
 //!
 //! [`system`] speaks of the host, [`module`] of its plugins, [`state`] of what is kept of them,
 //! [`config`] of the configuration, [`flow`] of the events between them, [`metrics`] of how calls
-//! ended.
+//! ended, and [`calls`] of each by itself.
 
+mod calls;
 mod config;
 mod flow;
 mod metrics;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     catalog::{Described, changes_plugins},
-    core::Core,
+    core::{Core, rates},
 };
 
 /// What an event asks that asks nothing.
@@ -37,12 +38,14 @@ struct Nothing {}
 
 /// Registers all of them.
 pub(crate) fn register(core: &Arc<Core>) {
+    rates::follow(core);
     system::register(core);
     module::register(core);
     state::register(core);
     config::register(core);
     flow::register(core);
     metrics::register(core);
+    calls::register(core);
 }
 
 /// What an answer may take that needs nobody else.

@@ -58,6 +58,7 @@ pub use self::isolation::{
 pub use self::metrics::Metrics;
 pub use self::problem::{ConfigError, Problem};
 pub use self::python::{InstallWith, Python, PythonOf};
+pub use self::recorder::Recorder;
 pub use self::recovery::Recovery;
 pub use self::reload::{AfterDrain, Reload, ReloadOf, ReloadPolicy};
 pub use self::state::StateFiles;
@@ -71,6 +72,7 @@ mod metrics;
 mod problem;
 mod python;
 mod range;
+mod recorder;
 mod recovery;
 mod reload;
 pub(crate) mod socket_path;
@@ -135,6 +137,8 @@ pub struct Config {
     pub recovery: Recovery,
     /// How often counts are reported as an event. TOML: `[metrics]`.
     pub metrics: Metrics,
+    /// What is kept of calls that have ended. TOML: `[recorder]`.
+    pub recorder: Recorder,
     /// The configuration of each plugin by its name, always JSON objects. TOML: `[plugin.NAME]`.
     pub plugins: BTreeMap<String, serde_json::Value>,
 }
@@ -335,6 +339,7 @@ impl Config {
         self.state.check()?;
         self.recovery.check()?;
         self.metrics.check()?;
+        self.recorder.check()?;
         match self.plugins.iter().find(|(_, config)| !config.is_object()) {
             Some((name, _)) => Err(Problem::NotATable { name: name.clone() }),
             None => Ok(()),

@@ -2,7 +2,8 @@
 //! [`Host`](crate::Host) is a handle of.
 //!
 //! `emission` lets a client's event in or not, and `late` tells whoever waits for one of calls that
-//! do not return. [`settings`] is the configuration as it is in effect. `shutdown` and [`drain`]
+//! do not return. [`settings`] is the configuration as it is in effect, [`rates`] how many calls
+//! there were lately. `shutdown` and [`drain`]
 //! end a host in stages.
 //!
 //! Below it are the router, the supervisor of plugins and the stages of a start and a stop; above
@@ -11,6 +12,7 @@
 pub(crate) mod drain;
 mod emission;
 mod late;
+pub(crate) mod rates;
 pub(crate) mod settings;
 mod shutdown;
 
@@ -38,6 +40,7 @@ use crate::{
     start_up::StartUp,
     stopping::StopHandle,
 };
+use rates::Rates;
 use settings::Settings;
 use shutdown::Shutdown;
 
@@ -52,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) settings: Arc<Settings>,
     pub(crate) started: Instant,
+    /// How many calls there were lately.
+    pub(crate) rates: Rates,
     /// Events that somebody answers without a handler: the control socket.
     described: Lock<Vec<Described>>,
     pub(crate) clients: Arc<Clients>,
@@ -92,6 +97,7 @@ impl Core {
             config,
             settings,
             started,
+            rates: Rates::since(started),
             described: Lock::default(),
             clients: Arc::default(),
             stop,

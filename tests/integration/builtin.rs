@@ -284,6 +284,9 @@ fn what_clients_know_of_a_reply_is_all_that_is_in_it() {
     assert!(said.events["counter:increment"].handles[0].payload_schema.is_some());
     whole::<router::Graph>(&host, "router:graph", json!({}));
     whole::<router::Stats>(&host, "router:stats", json!({}));
+    whole::<router::Calls>(&host, "router:calls", json!({}));
+    whole::<router::Failures>(&host, "router:failures", json!({}));
+    whole::<router::Latencies>(&host, "router:latency", json!({}));
     whole::<metrics::Metrics>(&host, "metrics:get", json!({}));
     whole::<config::Reloaded>(&host, "config:reload", json!({}));
     let kept = whole::<state::KeptList>(&host, "module:state_list", json!({}));

@@ -75,6 +75,7 @@ mod stopping;
 mod stops;
 mod surroundings;
 mod threads;
+mod trace;
 mod transformers;
 mod trial;
 mod unloading;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod author;
+mod operator;
 
 pub(crate) use author::{Check, Dev, New, Template};
+pub(crate) use operator::Trace;
 
 /// A host for event plugins: load them, send them events, replace them while it runs.
 ///
@@ -64,6 +66,8 @@ pub(crate) enum Command {
     Schema(Schema),
     /// Print events as they happen
     Watch(Watch),
+    /// Show calls that have ended: who called whom, how long it took, what failed and why
+    Trace(Trace),
     /// Give two versions of a plugin the same events, and show where their answers differ
     Compare(Compare),
     /// Load a plugin file, from any folder

@@ -39,6 +39,7 @@ mod replace;
 mod schema;
 mod state;
 mod stop;
+mod trace;
 mod watch;
 // What those are made of.
 mod client;
@@ -49,6 +50,7 @@ mod pid_file;
 mod plugin;
 mod reply;
 mod table;
+mod text;
 
 /// What a host logs, unless KSI_LOG says something else.
 const LOG: LevelFilter = LevelFilter::INFO;
@@ -85,6 +87,7 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::Events(args) => events::events(common, args),
         Command::Schema(args) => schema::schema(common, args),
         Command::Watch(args) => watch::watch(common, args),
+        Command::Trace(args) => trace::trace(common, args),
         Command::Compare(args) => {
             logging::during(LevelFilter::ERROR, || compare::compare(entry, common, &args))
         }

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use ksi_wire::Counts;
 use ksi_wire::module::{
-    Inspect, ModuleState, NotKept, Overview, Persisted, Previous, Quarantined, Residence, Trial,
+    Inspect, LastFailure, Lately, ModuleState, NotKept, Overview, Persisted, Previous, Quarantined,
+    Residence, Trial,
 };
 
 use super::table::Tone;
+use super::text::milliseconds;
 
 pub(crate) fn state(plugin: &Overview) -> String {
     let unkept = plugin.state_not_kept.as_ref().map(|_| "state not kept");
@@ -226,6 +228,44 @@ pub(crate) fn equation(counts: &Counts) -> String {
          + {panicked} panicked{crashed} + {timed_out} timed out + {rejected} rejected \
          + {in_flight} in flight"
     )
+}
+
+/// `12.5 calls a second, 0.1 of them unwell; half take no longer than 0.2 ms, 99 of 100 than 1.9 ms`
+pub(crate) fn lately(lately: &Lately) -> Option<String> {
+    let unwell = lately.failed_per_second.filter(|failed| *failed > 0.0);
+    let unwell = unwell.map(|failed| format!(", {} of them unwell", rate(failed)));
+    let calls = lately
+        .calls_per_second
+        .map(|calls| format!("{} calls a second{}", rate(calls), unwell.unwrap_or_default()));
+    let times = lately.latency.map(|latency| {
+        format!(
+            "half take no longer than {}, 99 of 100 than {}, the longest {}",
+            milliseconds(latency.p50_ms),
+            milliseconds(latency.p99_ms),
+            milliseconds(latency.max_ms)
+        )
+    });
+    let all: Vec<String> = calls.into_iter().chain(times).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// `12s ago, stock.reserve with order:place: sku 4711: 0 left [out_of_stock], 12 such; ksi trace evt_1a2b`
+pub(crate) fn last_failure(lately: &Lately, now: SystemTime) -> Option<String> {
+    let LastFailure { at, code, count, event, generation, handler, message, root_id } =
+        lately.last_failure.as_ref()?;
+    let when = ago(*at, now).unwrap_or_else(|| "at an unknown time".to_owned());
+    let such = if *count > 1 { format!(", {count} such") } else { String::new() };
+    Some(format!(
+        "{when}, {handler} (generation {generation}) with {event}: {message} [{code}]{such}; ksi trace {root_id}"
+    ))
+}
+
+/// In a second: `0.2`, `12.5`, `1200`.
+pub(crate) fn rate(rate: f64) -> String {
+    match rate {
+        rate if rate < 99.95 => format!("{rate:.1}"),
+        rate => format!("{rate:.0}"),
+    }
 }
 
 /// `12s ago` or `just now`, of seconds since 1970.

@@ -1,11 +1,11 @@
 //! One guarded call: from the first poll of a handler to its one outcome. A handler's first one is
 //! noted.
 //!
-//! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, [`tally`] counts how calls end,
-//! and a [`gate`] lets a plugin's events wait while its state moves. `limit` is until when a call
-//! is waited for, `cancel` ends those of a generation, `accounted` sees to it that each ends that
-//! has begun, `undelivered` is one that never got where it was to run,
-//! and [`check`] is what a payload has to be, where somebody asks before.
+//! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, the [`recorder`] keeps it,
+//! [`tally`] counts how calls end, and a [`gate`] lets a plugin's events wait while its state moves.
+//! `limit` is until when a call is waited for, `cancel` ends those of a generation, `accounted` sees
+//! to it that each ends that has begun, `undelivered` is one that never got where it was to run, and
+//! [`check`] is what a payload has to be, where somebody asks before.
 
 // Its events may have to wait,
 pub mod gate;
@@ -20,6 +20,8 @@ pub mod outcome;
 mod undelivered;
 // is shown to whoever looks,
 pub mod outcome_taps;
+// is kept for whoever looks later,
+pub mod recorder;
 // and is counted.
 pub mod tally;
 // Before any of it somebody may ask whether the payload is one.
@@ -47,12 +49,17 @@ use self::{
     gate::{Admission, Gate},
     limit::Limit,
     outcome::CallOutcome,
-    outcome_taps::{ObservedStart, OutcomeTaps},
+    outcome_taps::{ObservedStart, OutcomeStatus, OutcomeTaps},
+    recorder::{CallStart, Recorder, latency::Latency},
     tally::{CallCounts, Counts},
 };
 use crate::{
     event::Event,
-    executor::{slot::polling, stripe::Striped, workers::Workers},
+    executor::{
+        slot::polling,
+        stripe::{Striped, own_stripe},
+        workers::Workers,
+    },
     label::Label,
     memory::Budget,
     value::Keeper,
@@ -106,6 +113,14 @@ pub struct HandlerInfo {
     /// Whether no call of it was seen to come back from its first poll.
     pub(crate) untried: AtomicBool,
     pub(crate) counts: Arc<CallCounts>,
+    /// Of its plugin; 0 for the host and the program around it.
+    pub(crate) generation: u64,
+    /// Of the host's own, which refuse what they are asked for without having failed.
+    pub(crate) is_of_host: bool,
+    /// How long its calls take.
+    pub(crate) latency: Latency,
+    /// Where it is kept how its calls ended.
+    pub(crate) recorder: Arc<Recorder>,
     /// Who sees how its calls end.
     pub(crate) outcome_taps: Arc<OutcomeTaps>,
     /// Calls of this generation that have not ended, of those that did not end at once.
@@ -124,6 +139,11 @@ impl HandlerInfo {
         if self.plugin.is_empty() { "host" } else { &self.plugin }
     }
 
+    /// Of its plugin; 0 for the host and the program around it.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// How its calls ended so far.
     pub fn counts(&self) -> Counts {
         self.counts.now()
@@ -135,9 +155,12 @@ impl HandlerInfo {
     }
 
     /// A call of it has ended: that is counted, and shown to whoever looks.
-    #[inline]
-    fn end(&self, how: &CallOutcome, observed: Option<&ObservedStart>) {
-        self.counts.end(how);
+    #[inline(always)]
+    fn end(&self, start: &CallStart, how: &CallOutcome, observed: Option<&ObservedStart>) {
+        let status = OutcomeStatus::from(how);
+        let stripe = own_stripe();
+        self.counts.end(status, stripe);
+        self.recorder.ended(start, self, (how, status), stripe);
         if let Some(start) = observed {
             self.outcome_taps.ended(start, self, how);
         }
@@ -151,6 +174,10 @@ impl HandlerInfo {
             key: 0,
             untried: AtomicBool::new(false),
             counts: Arc::default(),
+            generation: 0,
+            is_of_host: true,
+            latency: Latency::default(),
+            recorder: Recorder::none(),
             outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
             active: AtomicI64::new(0),
             timeout: Duration::MAX,
@@ -247,7 +274,9 @@ pub(crate) fn begin(
     site: &CallSite,
     cx: &mut Context<'_>,
 ) -> CallBegun {
-    let beginning = Beginning::of(&entry.info, &event);
+    let mut start_of_call = CallStart::of(&event);
+    start_of_call.measure_if_due(&event);
+    let beginning = Beginning::of(&entry.info, &start_of_call, &event);
     let since = entry.cancel.now();
     if entry.blocking {
         let call = Call::new(held(), inside, None, beginning.goes_on());
@@ -342,9 +371,9 @@ impl Call {
         entry: Arc<CallTarget>,
         inside: Option<Arc<Admission>>,
         going: Option<Going>,
-        observed: Option<Box<ObservedStart>>,
+        (start, observed): (CallStart, Option<Box<ObservedStart>>),
     ) -> Self {
-        let accounted = Accounted { info: entry.info.clone(), ended: false, observed };
+        let accounted = Accounted { info: entry.info.clone(), ended: false, start, observed };
         let active = Some(Active::begin(entry.info.clone(), inside));
         Call { going, active, accounted, entry }
     }

@@ -9,7 +9,10 @@ mod payload;
 use std::{
     fmt,
     mem::ManuallyDrop,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -140,12 +143,15 @@ pub(crate) struct Emitter {
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
     /// Bytes that a value may have as JSON.
     pub(crate) limit: usize,
+    /// Stands for both names where what becomes of the event is recorded; 0 if nothing does. Above
+    /// 32 bits that are zero, as it is recorded.
+    pub(crate) pair: u64,
 }
 
 impl Emitter {
     /// One whose events are JSON, or nothing.
-    pub(crate) fn plain(name: Arc<str>, source: Arc<str>) -> Self {
-        Emitter { name, source, keeper: None, limit: 0 }
+    pub(crate) fn plain(name: Arc<str>, source: Arc<str>, pair: u32) -> Self {
+        Emitter { name, source, keeper: None, limit: 0, pair: u64::from(pair) << 32 }
     }
 }
 
@@ -170,6 +176,8 @@ pub struct Event {
     parent: Option<Counted<Event>>,
     root: EventId,
     depth: u32,
+    /// Nobody waits for what becomes of it.
+    sent: AtomicBool,
     /// In nanoseconds since the Unix epoch.
     timestamp: u64,
     deadline: Option<Instant>,
@@ -189,12 +197,18 @@ impl Drop for Event {
 impl Event {
     /// The event, as a child of `parent` if there is one: with its root, one deeper, with its
     /// deadline at the latest, and with its attributes.
-    pub(crate) fn new(new: NewEvent, parent: Option<Counted<Event>>, ids: &EventIds) -> Self {
+    /// `pair` stands for its name and source where what becomes of it is recorded.
+    pub(crate) fn new(
+        new: NewEvent,
+        parent: Option<Counted<Event>>,
+        ids: &EventIds,
+        pair: u32,
+    ) -> Self {
         // A client that answers an event by another one says so, and a loop through it is a loop
         // all the same.
         let outside = new.attributes.get("_event_depth").filter(|_| !new.of_plugin);
         let outside: u32 = outside.and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let emitter = Emitter::plain(new.name, new.source);
+        let emitter = Emitter::plain(new.name, new.source, pair);
         let mut event = Event::child(Arc::new(emitter), Carried::Json(new.payload), parent, ids);
         if event.parent.is_none() {
             event.depth = outside;
@@ -259,8 +273,21 @@ impl Event {
                 parent.attributes.clone(),
             ),
         };
-        let (timestamp, kept) = (clock::event_time(), OnceLock::new());
-        Event { id, emitter, carried, parent, root, depth, timestamp, deadline, attributes, kept }
+        let (timestamp, kept, sent) =
+            (clock::event_time(), OnceLock::new(), AtomicBool::new(false));
+        Event {
+            id,
+            emitter,
+            carried,
+            parent,
+            root,
+            depth,
+            sent,
+            timestamp,
+            deadline,
+            attributes,
+            kept,
+        }
     }
 
     /// The same event for whoever keeps it: without its value, if it carries one, lest that keeps
@@ -295,11 +322,12 @@ impl Event {
         let (name, source) = (self.shared_name().clone(), self.shared_source().clone());
         Event {
             id: self.id,
-            emitter: Arc::new(Emitter::plain(name, source)),
+            emitter: Arc::new(Emitter { name, source, keeper: None, limit: 0, pair: self.pair() }),
             carried,
             parent: self.parent.clone(),
             root: self.root,
             depth: self.depth,
+            sent: AtomicBool::new(self.is_sent()),
             timestamp: self.timestamp,
             deadline: self.deadline,
             attributes: self.attributes.clone(),
@@ -378,6 +406,26 @@ impl Event {
     /// When it was emitted, in seconds since the Unix epoch.
     pub fn timestamp(&self) -> f64 {
         Duration::from_nanos(self.timestamp).as_secs_f64()
+    }
+
+    /// The same in nanoseconds.
+    pub(crate) fn emitted(&self) -> u64 {
+        self.timestamp
+    }
+
+    /// Stands for its name and source where what becomes of it is recorded; 0 if nothing does.
+    pub(crate) fn pair(&self) -> u64 {
+        self.emitter.pair
+    }
+
+    /// Whether nobody waits for what becomes of it.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Nobody waits for what becomes of it.
+    pub(crate) fn send(&self) {
+        self.sent.store(true, Ordering::Relaxed);
     }
 
     /// When its handlers must be done at the latest.

@@ -7,7 +7,8 @@
 //! handlers run, `fan_out` calls them (`held` those whose plugin's state moves, later; `pending` is
 //! what goes on), `outcomes` are how they ended, [`taps`] lets watchers see what passes,
 //! [`host_handler`] are handlers of the host and of the program that embeds it, `traffic` counts
-//! who emits what. `failures` tells of calls that failed, [`plugin_report`] is the report as a
+//! who emits what. `failures` tells of calls that failed, [`recorded`] are those that have ended, with their names,
+//! [`plugin_report`] is the report as a
 //! plugin gets it, and [`progress`] what is known of calls that are not waited for. [`routes`] and
 //! `answered` are for those outside, who know no table. This layer knows nothing of files,
 //! libraries and sockets.
@@ -35,6 +36,7 @@ pub(crate) mod pending;
 mod failures;
 pub(crate) mod outcomes;
 pub mod plugin_report;
+pub mod recorded;
 // Whoever does not wait for all of them.
 mod answered;
 pub mod progress;

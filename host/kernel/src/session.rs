@@ -177,6 +177,7 @@ impl Session {
             let HandlerSpec { name, label, patterns, priority, timeout, blocking } = handler;
             let target = self.router.target(NewTarget {
                 plugin: self.plugin.clone(),
+                generation: self.generation,
                 handler: name.clone(),
                 label: Some(label),
                 counted_as: name,

@@ -1,6 +1,7 @@
 //! `module:*`: the plugins, in KSI's word for them.
 
 mod exchanges;
+mod lately;
 mod overview;
 mod schemas;
 
@@ -17,7 +18,10 @@ use ksi_wire::module::{
 };
 use serde_json::Value;
 
-use self::overview::{overview, refused_file};
+use self::{
+    lately::AllLately,
+    overview::{overview, refused_file},
+};
 use super::{Nothing, counts, handle, handle_change, sorted};
 use crate::{
     catalog::{self, Described},
@@ -83,7 +87,8 @@ pub(super) fn register(core: &Arc<Core>) {
 async fn list(core: Arc<Core>, _: Nothing) -> Result<List<Entry>, Failure> {
     let registry = core.supervisor.registry();
     let plugins = registry.plugins.iter();
-    let plugins = plugins.map(|(name, plugin)| overview(&core, &registry, name, plugin));
+    let lately = AllLately::of(&core, &registry);
+    let plugins = plugins.map(|(name, plugin)| overview(&lately, &core, &registry, name, plugin));
     let mut modules: Vec<Entry> = plugins.map(|it| Entry::Plugin(Box::new(it))).collect();
     let refused = registry.refused.iter();
     modules.extend(
@@ -104,7 +109,7 @@ async fn inspect(core: Arc<Core>, ask: Named) -> Result<Value, Failure> {
     let kept = core.supervisor.activation.resources.names(name).into_iter();
     let session = plugin.live.as_ref().map(|live| live.services.session());
     sorted(&Inspect {
-        overview: overview(&core, &registry, name, plugin),
+        overview: overview(&AllLately::of(&core, &registry), &core, &registry, name, plugin),
         background_tasks: session.map(|session| session.task_count()),
         emits: info.manifest.emits.clone(),
         emits_schemas: emits_schemas(info),

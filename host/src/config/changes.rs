@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, Contracts, Isolation, Metrics, Python, Recovery, Reload, StateFiles};
+use super::{
+    Config, Contracts, Isolation, Metrics, Python, Recorder, Recovery, Reload, StateFiles,
+};
 
 /// The keys whose values differ, as `limits.connections` or `plugin.hello`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,7 @@ impl Changes {
             state,
             recovery,
             metrics,
+            recorder,
             plugins,
         } = new;
         changes.restart("host.plugin_dirs", *plugin_dirs != old.plugin_dirs);
@@ -88,6 +91,12 @@ impl Changes {
         changes.restart("recovery.dir", *dir != old.recovery.dir);
         let Metrics { interval } = metrics;
         changes.restart("metrics.interval", *interval != old.metrics.interval);
+        let Recorder { calls, kept, failure_bytes, slow } = recorder;
+        changes.restart("recorder.calls", *calls != old.recorder.calls);
+        changes.restart("recorder.kept", *kept != old.recorder.kept);
+        let old_bytes = old.recorder.failure_bytes;
+        changes.restart("recorder.failure_bytes", *failure_bytes != old_bytes);
+        changes.restart("recorder.slow", *slow != old.recorder.slow);
         changes.plugins = differing(&old.plugins, plugins);
         changes
     }
@@ -210,6 +219,9 @@ mod tests {
             attempts = 1
             [metrics]
             interval = '1m'
+            [recorder]
+            calls = 0
+            slow = '1s'
             [plugin.same]
             a = 1
             [plugin.other]
@@ -236,6 +248,8 @@ mod tests {
             "state.interval",
             "recovery.attempts",
             "metrics.interval",
+            "recorder.calls",
+            "recorder.slow",
         ];
         assert_eq!(changes.at_restart, restart);
     }

@@ -9,8 +9,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::{
-    Config, Contracts, Isolation, Limits, Metrics, Problem, Python, Recovery, Reload, StateFiles,
-    Timeouts, UntrustedPlugins, range,
+    Config, Contracts, Isolation, Limits, Metrics, Problem, Python, Recorder, Recovery, Reload,
+    StateFiles, Timeouts, UntrustedPlugins, range,
 };
 
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
@@ -42,6 +42,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         state: StateFiles { dir: file.state.dir.map(|dir| folder.join(dir)), ..file.state },
         recovery: Recovery { dir: file.recovery.dir.map(|dir| folder.join(dir)), ..file.recovery },
         metrics: file.metrics,
+        recorder: file.recorder,
         plugins: plugins.collect::<Result<_, Problem>>()?,
     };
     config.check()?;
@@ -77,6 +78,7 @@ struct File {
     state: StateFiles,
     recovery: Recovery,
     metrics: Metrics,
+    recorder: Recorder,
     plugin: BTreeMap<String, toml::Table>,
 }
 

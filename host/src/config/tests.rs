@@ -242,6 +242,8 @@ fn each_key_of_the_newer_tables_is_named_when_it_is_out_of_range() {
         ("recovery", "attempts = 4000000000", "recovery.attempts"),
         ("recovery", "after_rollback = \"0s\"", "recovery.after_rollback"),
         ("metrics", "interval = \"0s\"", "metrics.interval"),
+        ("recorder", "slow = \"0s\"", "recorder.slow"),
+        ("recorder", "calls = 4000000", "recorder.calls"),
     ] {
         let text = message(&format!("[{table}]\n{line}\n"));
         assert!(text.contains(&format!("`{key}` is ")), "{line}: {text}");
@@ -262,6 +264,7 @@ fn an_unknown_key_of_the_newer_tables_is_named() {
         ("[state]\ndirs = \"x\"\n", "dirs"),
         ("[recovery]\nattempt = 1\n", "attempt"),
         ("[metrics]\nevery = \"1s\"\n", "every"),
+        ("[recorder]\ncall = 1\n", "call"),
     ] {
         let text = message(text);
         assert!(text.contains(&format!("unknown field `{key}`")), "{text}");

@@ -212,6 +212,7 @@ impl HostBuilder {
                 event_depth: limits.event_depth,
                 payload_bytes: limits.payload_bytes,
                 timeout: timeouts.handler,
+                recorder: config.recorder.limits(),
             },
         };
         let kernel = Kernel::start(kernel_limits, runtime).map_err(StartError::Threads)?;

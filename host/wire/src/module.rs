@@ -5,6 +5,7 @@
 pub mod announced;
 mod changed;
 mod inspect;
+mod lately;
 mod schemas;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 pub use changed::{Changed, ConfigTaken, Lost};
 pub use inspect::{Exchange, Handler, Inspect, KeptResource, Trial};
+pub use lately::{LastFailure, Lately};
 pub use schemas::{AskSchemas, Emitted, EventSchemas, Handled, Required, Schemas};
 
 use crate::Counts;
@@ -120,6 +122,8 @@ pub struct Overview {
     pub keeps_state: Option<u32>,
     /// Why its file, or its last replacement, did not become live.
     pub last_error: Option<String>,
+    /// How it does lately.
+    pub lately: Lately,
     /// Events that it requires and nobody handles.
     pub missing: Vec<String>,
     /// Its name; the name of the file if it is no plugin.

@@ -1,6 +1,13 @@
 //! `router:*`: the events between plugins.
 
+mod calls;
+
 use serde::{Deserialize, Serialize};
+
+pub use calls::{
+    AskCalls, AskFailures, Call, Calls, Failure, Failures, HandlerLatency, Latencies, Latency,
+    Recorder,
+};
 
 use crate::{Counts, Word};
 

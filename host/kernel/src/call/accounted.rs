@@ -4,12 +4,14 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     CallTarget, HandlerInfo, gate::Admission, outcome::CallOutcome, outcome_taps::ObservedStart,
+    recorder::CallStart,
 };
 use crate::event::Event;
 
 /// Counts a call that waits for a plugin's next generation, if it never gets there.
 pub(crate) struct UncountedCalls {
     handlers: Vec<Arc<HandlerInfo>>,
+    start: CallStart,
     observed: Option<Box<ObservedStart>>,
 }
 
@@ -18,7 +20,9 @@ impl UncountedCalls {
     /// on.
     pub(crate) fn begin(handlers: Vec<Arc<HandlerInfo>>, event: &Event) -> Self {
         let observed = handlers.first().and_then(|info| info.outcome_taps.begun(event));
-        UncountedCalls { handlers, observed }
+        let mut start = CallStart::of(event);
+        start.goes_on();
+        UncountedCalls { handlers, start, observed }
     }
 
     /// The event has got to a generation, where its calls count.
@@ -34,7 +38,7 @@ impl UncountedCalls {
         let ended = std::mem::take(&mut self.handlers).into_iter().map(|info| {
             let ended = how();
             info.counts.begin();
-            info.end(&ended, self.observed.as_deref());
+            info.end(&self.start, &ended, self.observed.as_deref());
             (info, ended)
         });
         ended.collect()
@@ -46,7 +50,7 @@ impl Drop for UncountedCalls {
         // Whoever is dropped without its end counts as rejected.
         self.handlers.drain(..).for_each(|info| {
             info.counts.begin();
-            info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
+            info.end(&self.start, &unread(), self.observed.as_deref());
         });
     }
 }
@@ -55,19 +59,21 @@ impl Drop for UncountedCalls {
 /// handler's, which others write too.
 pub(super) struct Beginning<'a> {
     info: &'a HandlerInfo,
+    /// Not in itself, so that it is not moved along.
+    start: &'a CallStart,
     observed: Option<Box<ObservedStart>>,
 }
 
 impl<'a> Beginning<'a> {
-    #[inline]
-    pub(super) fn of(info: &'a HandlerInfo, event: &Event) -> Self {
+    #[inline(always)]
+    pub(super) fn of(info: &'a HandlerInfo, start: &'a CallStart, event: &Event) -> Self {
         info.counts.begin();
-        Beginning { info, observed: info.outcome_taps.begun(event) }
+        Beginning { info, start, observed: info.outcome_taps.begun(event) }
     }
 
     #[inline(always)]
     pub(super) fn end(mut self, how: &CallOutcome) {
-        self.info.end(how, self.observed.take().as_deref());
+        self.info.end(self.start, how, self.observed.take().as_deref());
         std::mem::forget(self);
     }
 
@@ -80,17 +86,19 @@ impl<'a> Beginning<'a> {
 
     /// It is accounted for elsewhere from here on.
     #[inline]
-    pub(super) fn goes_on(mut self) -> Option<Box<ObservedStart>> {
+    pub(super) fn goes_on(mut self) -> (CallStart, Option<Box<ObservedStart>>) {
         let observed = self.observed.take();
+        let mut start = *self.start;
+        start.goes_on();
         std::mem::forget(self);
-        observed
+        (start, observed)
     }
 }
 
 impl Drop for Beginning<'_> {
     fn drop(&mut self) {
         // The host's own code has panicked, which tells nothing of the handler.
-        self.info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
+        self.info.end(self.start, &unread(), self.observed.as_deref());
     }
 }
 
@@ -99,13 +107,14 @@ impl Drop for Beginning<'_> {
 pub(super) struct Accounted {
     pub(super) info: Arc<HandlerInfo>,
     pub(super) ended: bool,
+    pub(super) start: CallStart,
     pub(super) observed: Option<Box<ObservedStart>>,
 }
 
 impl Accounted {
     #[inline(always)]
     pub(super) fn end(&mut self, how: &CallOutcome) {
-        self.info.end(how, self.observed.as_deref());
+        self.info.end(&self.start, how, self.observed.as_deref());
         self.ended = true;
     }
 }
@@ -114,9 +123,14 @@ impl Drop for Accounted {
     fn drop(&mut self) {
         if !self.ended {
             // The emitter's future was dropped, so nobody is there to read the reason.
-            self.info.end(&CallOutcome::Rejected { reason: "".into() }, self.observed.as_deref());
+            self.info.end(&self.start, &unread(), self.observed.as_deref());
         }
     }
+}
+
+/// How a call ended that nobody waits for any more.
+fn unread() -> CallOutcome {
+    CallOutcome::Rejected { reason: "its emitter did not wait for it any longer".into() }
 }
 
 /// Counts a call as one that the generation still has to finish.

@@ -63,6 +63,30 @@ pub enum OutcomeStatus {
 }
 
 impl OutcomeStatus {
+    /// All of them, each at the place of its number.
+    pub(crate) const ALL: [OutcomeStatus; 7] = [
+        OutcomeStatus::Replied,
+        OutcomeStatus::NoReply,
+        OutcomeStatus::Failed,
+        OutcomeStatus::Panicked,
+        OutcomeStatus::Crashed,
+        OutcomeStatus::TimedOut,
+        OutcomeStatus::Rejected,
+    ];
+
+    /// As it is written everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OutcomeStatus::Replied => "replied",
+            OutcomeStatus::NoReply => "no_reply",
+            OutcomeStatus::Failed => "failed",
+            OutcomeStatus::Panicked => "panicked",
+            OutcomeStatus::Crashed => "crashed",
+            OutcomeStatus::TimedOut => "timed_out",
+            OutcomeStatus::Rejected => "rejected",
+        }
+    }
+
     /// Whether it ended well.
     pub fn is_ok(self) -> bool {
         matches!(self, OutcomeStatus::Replied | OutcomeStatus::NoReply)

@@ -15,7 +15,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::outcome::CallOutcome;
+use super::outcome_taps::OutcomeStatus;
 use crate::executor::stripe::Striped;
 use crate::lock::Lock;
 
@@ -85,17 +85,17 @@ impl CallCounts {
         self.0.count(|counters| &counters.moved);
     }
 
-    /// One that was begun has ended.
+    /// One that was begun has ended, on the thread of this stripe.
     #[inline]
-    pub(super) fn end(&self, ended: &CallOutcome) {
-        self.0.count(|counters| match ended {
-            CallOutcome::Replied(_) => &counters.replied,
-            CallOutcome::NoReply => &counters.no_reply,
-            CallOutcome::Failed(_) => &counters.failed,
-            CallOutcome::Panicked { .. } => &counters.panicked,
-            CallOutcome::Crashed { .. } => &counters.crashed,
-            CallOutcome::TimedOut { .. } => &counters.timed_out,
-            CallOutcome::Rejected { .. } => &counters.rejected,
+    pub(super) fn end(&self, ended: OutcomeStatus, stripe: Option<usize>) {
+        self.0.count_in(stripe, |counters| match ended {
+            OutcomeStatus::Replied => &counters.replied,
+            OutcomeStatus::NoReply => &counters.no_reply,
+            OutcomeStatus::Failed => &counters.failed,
+            OutcomeStatus::Panicked => &counters.panicked,
+            OutcomeStatus::Crashed => &counters.crashed,
+            OutcomeStatus::TimedOut => &counters.timed_out,
+            OutcomeStatus::Rejected => &counters.rejected,
         });
     }
 
@@ -178,19 +178,14 @@ mod tests {
     #[test]
     fn a_call_counts_in_one_of_the_ways_in_which_it_can_end() {
         let counts = CallCounts::default();
-        let ends = [
-            CallOutcome::Failed(ksi_abi::Failure::new("a", "b")),
-            CallOutcome::Panicked { message: ksi_abi::Buffer::new() },
-            CallOutcome::Crashed { message: "signal: 11 (SIGSEGV)".into() },
-            CallOutcome::TimedOut { after: std::time::Duration::ZERO },
-            CallOutcome::Rejected { reason: "".into() },
-        ];
-        for end in &ends {
+        for end in OutcomeStatus::ALL {
             counts.begin();
-            counts.end(end);
+            counts.end(end, None);
         }
         let one_each = Counts {
-            accepted: 5,
+            accepted: 7,
+            replied: 1,
+            no_reply: 1,
             failed: 1,
             panicked: 1,
             crashed: 1,
@@ -207,7 +202,7 @@ mod tests {
         let (first, second) = (tally.generation(), tally.generation());
         for counts in [&first, &first, &second] {
             counts.begin();
-            counts.end(&CallOutcome::NoReply);
+            counts.end(OutcomeStatus::NoReply, None);
         }
         second.begin();
         let sum = Counts { accepted: 4, no_reply: 3, in_flight: 1, ..Counts::default() };

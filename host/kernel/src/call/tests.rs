@@ -33,7 +33,7 @@ fn a_call_whose_beginning_unwinds_counts_as_ended() {
             keeper: None,
         };
         let event = NewEvent::valid("a:b", Payload::nothing().clone());
-        let event = Counted::new(Event::new(event, None, &EventIds::new()));
+        let event = Counted::new(Event::new(event, None, &EventIds::new(), 0));
         let begun = catch_unwind(AssertUnwindSafe(|| {
             let held = || panic!("in the host");
             let mut cx = Context::from_waker(Waker::noop());

@@ -16,6 +16,23 @@ impl EventId {
     pub(crate) fn number(self) -> u64 {
         self.0
     }
+
+    pub(crate) fn of_number(number: u64) -> Self {
+        EventId(number)
+    }
+
+    /// The number that [`Display`](fmt::Display) writes, with or without what stands before it;
+    /// `None` if the text is none.
+    ///
+    /// ```
+    /// let id = ksi_kernel::event::EventId::parse("evt_1a2b").expect("a number");
+    /// assert_eq!(id.to_string(), "evt_1a2b");
+    /// assert_eq!(ksi_kernel::event::EventId::parse("order:place"), None);
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = text.strip_prefix("evt_").unwrap_or(text);
+        u64::from_str_radix(number, 16).ok().filter(|number| *number != 0).map(EventId)
+    }
 }
 
 impl fmt::Display for EventId {

@@ -25,7 +25,7 @@ thread_local! {
     /// Whose call this thread polls. Unlike the slot it costs nothing to look at, is still there
     /// when an `exit` inside of a call runs exit handlers, and may be looked at in a signal
     /// handler.
-    static POLLED: Cell<Polled> = const { Cell::new(Polled { handler: 0, event: 0, nested: 0 }) };
+    static POLLED: PolledCell = const { PolledCell::new() };
 }
 
 /// A thread's own slot.
@@ -163,7 +163,7 @@ pub(crate) fn on_worker() -> bool {
 /// Whether a call may be polled here and now: on a dispatch worker, and not too deep inside others.
 #[inline]
 pub(crate) fn may_poll_here() -> bool {
-    on_worker() && POLLED.get().nested < NESTED
+    on_worker() && POLLED.with(|polled| polled.nested.get()) < NESTED
 }
 
 /// Runs the poll of a call, with this worker's slot saying whose it is: a handler's key and an
@@ -177,9 +177,9 @@ pub(crate) fn polling<T>(
     late: &mut bool,
     poll: impl FnOnce() -> T,
 ) -> T {
-    let outer = POLLED.get();
+    let outer = POLLED.with(PolledCell::get);
     let polled = Polled { handler, event, nested: outer.nested + 1 };
-    POLLED.set(polled);
+    POLLED.with(|own| own.set(polled));
     with_slot(|slot| {
         if outer.nested == 0 {
             slot.set_outermost(handler, event, due);
@@ -198,6 +198,32 @@ struct Polled {
     handler: u64,
     event: u64,
     nested: u64,
+}
+
+/// One that changes: in parts, which are written and read as they are needed.
+struct PolledCell {
+    handler: Cell<u64>,
+    event: Cell<u64>,
+    nested: Cell<u64>,
+}
+
+impl PolledCell {
+    const fn new() -> Self {
+        PolledCell { handler: Cell::new(0), event: Cell::new(0), nested: Cell::new(0) }
+    }
+
+    #[inline(always)]
+    fn get(&self) -> Polled {
+        let PolledCell { handler, event, nested } = self;
+        Polled { handler: handler.get(), event: event.get(), nested: nested.get() }
+    }
+
+    #[inline(always)]
+    fn set(&self, polled: Polled) {
+        self.handler.set(polled.handler);
+        self.event.set(polled.event);
+        self.nested.set(polled.nested);
+    }
 }
 
 /// Only the worker itself writes to its slot, so plain loads and stores will do.
@@ -231,7 +257,7 @@ impl Drop for Restored<'_> {
     #[inline]
     fn drop(&mut self) {
         let [handler, event] = self.call;
-        POLLED.set(self.outer);
+        POLLED.with(|own| own.set(self.outer));
         with_slot(|slot| {
             *self.late = slot.was_late(handler, event);
             slot.set_polled(self.outer);
@@ -253,7 +279,7 @@ pub fn current_event() -> Option<u64> {
 /// The key of the handler whose call this thread polls, and the number of its event. A signal
 /// handler may ask.
 pub fn current_call() -> Option<(u64, u64)> {
-    let Polled { handler, event, .. } = POLLED.get();
+    let Polled { handler, event, .. } = POLLED.with(PolledCell::get);
     (handler != 0).then_some((handler, event))
 }
 
@@ -275,7 +301,11 @@ pub(super) fn enter_in_place(slot: Arc<Slot>) -> InPlace {
     InPlace {
         slot: SLOT.with(|own| own.borrow_mut().0.replace(slot)),
         was_worker: IS_WORKER.replace(true),
-        polled: POLLED.replace(Polled { handler: 0, event: 0, nested }),
+        polled: POLLED.with(|polled| {
+            let before = polled.get();
+            polled.set(Polled { handler: 0, event: 0, nested });
+            before
+        }),
     }
 }
 
@@ -291,7 +321,7 @@ pub(super) struct InPlace {
 impl Drop for InPlace {
     fn drop(&mut self) {
         IS_WORKER.set(self.was_worker);
-        POLLED.set(self.polled);
+        POLLED.with(|own| own.set(self.polled));
         let slot = self.slot.take();
         // Not there any more if this is the end of the thread.
         let _ = SLOT.try_with(|own| own.borrow_mut().0 = slot);
@@ -309,7 +339,7 @@ mod tests {
 
     fn present() -> Option<[u64; 3]> {
         let told = with_slot(|slot| slot.polled_call())?;
-        let Polled { handler, event, nested } = POLLED.get();
+        let Polled { handler, event, nested } = POLLED.with(PolledCell::get);
         assert_eq!(told, [handler, event], "the watchdog sees what the thread knows");
         Some([handler, event, nested])
     }

@@ -14,7 +14,8 @@ use std::{
 };
 
 /// Stripes that belong to one thread each. Workers beyond that number count in the shared one.
-const STRIPES: usize = 32;
+pub(crate) const STRIPES: usize = 32;
+/// The number of the one that all others share.
 const SHARED: usize = STRIPES;
 
 /// Which stripes belong to a thread: a bit for each.
@@ -84,6 +85,13 @@ impl<T: Default> Striped<T> {
         std::iter::once(&self.shared.value).chain(own)
     }
 
+    /// The same with a number that stands for the thread.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &T)> {
+        let own = self.own.iter().enumerate();
+        let own = own.filter_map(|(stripe, line)| line.get().map(|line| (stripe, &line.value)));
+        std::iter::once((SHARED, &self.shared.value)).chain(own)
+    }
+
     /// This thread's stripe.
     #[inline]
     pub(crate) fn of_this_thread(&self) -> &T {
@@ -93,10 +101,22 @@ impl<T: Default> Striped<T> {
         }
     }
 
+    /// That of this number, if it was made.
+    #[inline(always)]
+    pub(crate) fn made(&self, stripe: usize) -> Option<&T> {
+        self.own.get(stripe)?.get().map(|line| &line.value)
+    }
+
     /// Adds one to a counter in this thread's stripe.
     #[inline]
     pub(crate) fn count(&self, counter: impl FnOnce(&T) -> &AtomicU64) {
-        match own_stripe() {
+        self.count_in(own_stripe(), counter);
+    }
+
+    /// The same where it is known which one that is.
+    #[inline]
+    pub(crate) fn count_in(&self, stripe: Option<usize>, counter: impl FnOnce(&T) -> &AtomicU64) {
+        match stripe {
             Some(stripe) => {
                 let counter = counter(&self.own[stripe].get_or_init(Box::default).value);
                 // No other thread writes here, so nothing is lost between the two.

@@ -5,7 +5,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +19,10 @@ use super::{slot::Slot, workers::Workers};
 const TICK: Duration = Duration::from_millis(5);
 /// How long every call thread must stand still, with work waiting, before new threads take over.
 const ALL_STUCK: Duration = Duration::from_millis(50);
+
+/// How often any of them has looked. A call whose first poll began and ended at the same number was
+/// short.
+pub(crate) static LOOKS: AtomicU32 = AtomicU32::new(0);
 
 /// A call that has not returned from one poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +92,7 @@ fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &
             thread::sleep(TICK);
             continue;
         }
+        LOOKS.fetch_add(1, Ordering::Relaxed);
         let waiting = workers.nudge();
         let mut still = 0;
         for slot in &slots {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ksi_abi::{Buffer, Content, Counted, NameError, Refusal, RefusalCode, validate_event_name};
 
-use super::{Router, resolved::Resolved};
+use super::{Router, resolved::Resolved, traffic::Pair};
 use crate::{
     event::{EmitOptions, Emitter, Event, NewEvent, Said},
     value::{self, Keeper},
@@ -23,8 +23,8 @@ impl Router {
             return Err(too_large(&event.name, bytes, limit));
         }
         let is_handled = || !self.table.load().targets(&event.name).is_empty();
-        self.traffic.count(&event.source, &event.name, !event.of_plugin, is_handled);
-        let event = Counted::new(Event::new(event, parent, &self.ids));
+        let pair = self.traffic.count(&event.source, &event.name, !event.of_plugin, is_handled);
+        let event = Counted::new(Event::new(event, parent, &self.ids, pair));
         if event.depth() as usize >= self.limits.event_depth {
             return Err(self.too_deep(&event));
         }
@@ -127,16 +127,17 @@ impl Router {
             self.change(|table| table.with_names([&held]));
         }
         let name = held.name().clone();
-        let emitted = self.traffic.pair(source, &name, false);
+        let Pair { count: emitted, number: pair } = self.traffic.pair(source, &name, false);
         let limit = self.limits.payload_bytes;
         let emitter =
-            Emitter { keeper: Some(keeper), limit, ..Emitter::plain(name, source.clone()) };
+            Emitter { keeper: Some(keeper), limit, ..Emitter::plain(name, source.clone(), pair) };
         Ok(Resolved::new(held, emitter, emitted))
     }
 
     /// An event that goes to one handler past the routing table.
     pub fn directed(&self, event: NewEvent) -> Counted<Event> {
-        Counted::new(Event::new(event, None, &self.ids))
+        let pair = self.traffic.pair(&event.source, &event.name, false).number;
+        Counted::new(Event::new(event, None, &self.ids, pair))
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     progress::Progress,
     table::RoutingTable,
     taps::{Taps, Watch},
-    targets::Infos,
+    targets::{Infos, KnownHandlers, Sums},
     traffic::Traffic,
 };
 use crate::{
@@ -31,10 +31,11 @@ use crate::{
         CallSite,
         outcome::CallOutcome,
         outcome_taps::{OutcomeTaps, OutcomeWatch},
-        tally::{Counts, Tally},
+        recorder::{Recorder, RecorderLimits},
+        tally::Counts,
     },
     event::{Event, EventIds, EventRef, NewEvent},
-    executor::{slot::may_poll_here, workers::Workers},
+    executor::{clock, slot::may_poll_here, workers::Workers},
     lock::Lock,
     memory::{Account, Budget},
     report::Report,
@@ -55,6 +56,8 @@ pub struct RouterLimits {
     pub payload_bytes: usize,
     /// What a handler may take when it does not say.
     pub timeout: Duration,
+    /// What is kept of calls that have ended.
+    pub recorder: RecorderLimits,
 }
 
 impl Default for RouterLimits {
@@ -66,6 +69,7 @@ impl Default for RouterLimits {
             event_depth: 64,
             payload_bytes: 10 << 20,
             timeout: Duration::from_secs(30),
+            recorder: RecorderLimits::default(),
         }
     }
 }
@@ -83,6 +87,7 @@ pub struct Router {
     pub(super) ids: EventIds,
     pub(super) taps: Arc<Taps>,
     pub(super) outcome_taps: Arc<OutcomeTaps>,
+    pub(super) recorder: Arc<Recorder>,
     pub(super) traffic: Traffic,
     pub(super) failures: Failures,
     queue: Arc<Semaphore>,
@@ -90,7 +95,9 @@ pub struct Router {
     sent: Arc<Account>,
     /// Bytes that wait anywhere.
     budget: Arc<Budget>,
-    pub(super) counts: Lock<HashMap<HandlerName, Tally>>,
+    pub(super) counts: Lock<HashMap<HandlerName, Sums>>,
+    /// Handlers that calls which are kept may be of.
+    pub(super) known: Lock<KnownHandlers>,
     /// Of plugins that are forgotten: the host's own sums never fall.
     pub(super) forgotten: Lock<Counts>,
     pub(super) keys: AtomicU64,
@@ -101,11 +108,12 @@ pub struct Router {
 impl Router {
     pub(crate) fn new(site: CallSite, limits: RouterLimits, budget: Arc<Budget>) -> Arc<Self> {
         Arc::new(Router {
-            site,
             queue: Arc::new(Semaphore::new(limits.queued_events)),
             sent: budget.limited(limits.queued_bytes),
             taps: Taps::new(budget.clone(), limits.subscriber_bytes),
             outcome_taps: OutcomeTaps::new(budget.clone(), limits.subscriber_bytes),
+            recorder: Recorder::new(limits.recorder, &site.runtime),
+            site,
             budget,
             limits,
             table: ArcSwap::default(),
@@ -114,6 +122,7 @@ impl Router {
             traffic: Traffic::default(),
             failures: Failures::default(),
             counts: Lock::default(),
+            known: Lock::default(),
             forgotten: Lock::default(),
             keys: AtomicU64::new(1),
             infos: Lock::default(),
@@ -214,8 +223,10 @@ impl Router {
         };
         let place = Some((place, charge));
         let sent = accept().map_err(NotSent::Refused)?;
+        sent.send();
         let (router, event) = (self.clone(), sent.shared_name().clone());
         self.spawn_detached(async move {
+            clock::measure_next();
             let outcomes = router.outcomes(sent, place).await;
             tell_of_rejection(&event, &outcomes, "a sent event was not handled");
             handled();

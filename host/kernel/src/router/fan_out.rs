@@ -170,6 +170,9 @@ impl Router {
         if let Some(progress) = how.progress {
             progress.begins(called.handlers.clone());
         }
+        if called.targets.is_empty() {
+            self.recorder.unhandled(&event);
+        }
         match called.targets.iter().any(|target| target.gate.is_some()) {
             true => self.dispatch_held(&called, event, place, how, cx),
             false => self.dispatch_ungated(called, event, place, how, cx),

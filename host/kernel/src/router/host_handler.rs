@@ -132,7 +132,7 @@ mod tests {
     async fn a_handler_that_panics_before_it_gives_a_future_is_an_outcome() {
         let handler = HostHandler::new(Handle::current(), panics_at_once);
         let event = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
-        let event = Counted::new(Event::new(event, None, &EventIds::new()));
+        let event = Counted::new(Event::new(event, None, &EventIds::new(), 0));
         match handler.start(0, event, &ReplyForm::Json, &mut Context::from_waker(Waker::noop())) {
             Started::Ready(CallOutcome::Panicked { message }) => {
                 assert!(message.to_text().contains("no a:b here"), "{message:?}");

@@ -38,7 +38,7 @@ impl Resolved {
     pub(crate) fn emitters(&self) -> &Emitters {
         self.own.of_this_thread().get_or_init(|| Emitters {
             keeping: Arc::new(self.emitter.clone()),
-            plain: Arc::new(Emitter::plain(self.emitter.name.clone(), self.emitter.source.clone())),
+            plain: Arc::new(Emitter { keeper: None, limit: 0, ..self.emitter.clone() }),
         })
     }
 

@@ -2,7 +2,7 @@
 //! keys that stand for them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::Future,
     sync::{
         Arc, OnceLock, Weak,
@@ -20,7 +20,12 @@ use super::{
     table::{Owner, Route},
 };
 use crate::{
-    call::{self, CallTarget, HandlerInfo, Target, gate::Gate, tally::Counts},
+    call::{
+        self, CallTarget, HandlerInfo, Target,
+        gate::Gate,
+        recorder::latency::LatencySums,
+        tally::{Counts, Tally},
+    },
     event::EventRef,
     label::Label,
     value::Keeper,
@@ -29,6 +34,8 @@ use crate::{
 /// What a [`Target`] is made from.
 pub(crate) struct NewTarget {
     pub(crate) plugin: Arc<str>,
+    /// Of the plugin; 0 for the host.
+    pub(crate) generation: u64,
     pub(crate) handler: Arc<str>,
     /// What is told of it if the host dies of it; `None` for the host's own.
     pub(crate) label: Option<Label>,
@@ -69,11 +76,50 @@ impl Infos {
     }
 }
 
+/// What is summed up of a handler over all its generations.
+#[derive(Default)]
+pub(crate) struct Sums {
+    pub(crate) counts: Tally,
+    pub(crate) latency: LatencySums,
+}
+
+/// A handler, of which there may be none any more.
+#[derive(Debug, Clone)]
+struct KnownHandler {
+    plugin: Arc<str>,
+    handler: Arc<str>,
+    generation: u64,
+}
+
+/// The last handlers that were made, by their keys. Calls that are kept name them after they have
+/// gone.
+#[derive(Default)]
+pub(crate) struct KnownHandlers {
+    by_key: HashMap<u64, KnownHandler>,
+    order: VecDeque<u64>,
+}
+
+impl KnownHandlers {
+    /// How many there are at the most.
+    const MOST: usize = 8_192;
+
+    fn add(&mut self, key: u64, handler: KnownHandler) {
+        if self.order.len() >= Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_key.remove(&oldest);
+        }
+        self.by_key.insert(key, handler);
+        self.order.push_back(key);
+    }
+}
+
 impl Router {
     /// A target of this router, with its counters over all generations.
     pub(crate) fn target(&self, new: NewTarget) -> Arc<Target> {
         let NewTarget {
             plugin,
+            generation,
             handler,
             label,
             counted_as,
@@ -90,10 +136,13 @@ impl Router {
         } = new;
         let label = label.unwrap_or_else(Label::blank);
         let (key, untried) = (label.key(), AtomicBool::new(keeper.is_some()));
-        let counts = {
+        let (counts, latency) = {
             let mut counts = self.counts.lock();
-            counts.entry((plugin.clone(), counted_as)).or_default().generation()
+            let sums = counts.entry((plugin.clone(), counted_as)).or_default();
+            (sums.counts.generation(), sums.latency.generation())
         };
+        let known = KnownHandler { plugin: plugin.clone(), handler: handler.clone(), generation };
+        self.known.lock().add(key, known);
         let active = AtomicI64::new(0);
         let timeout = timeout.unwrap_or(self.limits.timeout);
         let info = HandlerInfo {
@@ -102,6 +151,10 @@ impl Router {
             key,
             untried,
             counts,
+            generation,
+            is_of_host: answers_alone,
+            latency,
+            recorder: self.recorder.clone(),
             outcome_taps: self.outcome_taps.clone(),
             active,
             timeout,
@@ -119,7 +172,7 @@ impl Router {
         let mut counts = self.counts.lock();
         let mut forgotten = self.forgotten.lock();
         for (_, counts) in counts.extract_if(|(owner, _), _| **owner == *plugin) {
-            *forgotten += counts.now();
+            *forgotten += counts.counts.now();
         }
     }
 
@@ -127,6 +180,23 @@ impl Router {
     pub fn info(&self, key: u64) -> Option<Arc<HandlerInfo>> {
         let infos = self.infos.lock();
         infos.by_key.get(&key).and_then(Weak::upgrade)
+    }
+
+    /// Plugin, handler and generation that a key stands for, also after the handler has gone,
+    /// unless many others came since.
+    pub(super) fn names_of_handler(&self, key: u64) -> Option<(Arc<str>, Arc<str>, u64)> {
+        if let Some(info) = self.info(key) {
+            return Some((info.plugin.clone(), info.handler.clone(), info.generation));
+        }
+        let known = self.known.lock();
+        let KnownHandler { plugin, handler, generation } = known.by_key.get(&key)?;
+        Some((plugin.clone(), handler.clone(), *generation))
+    }
+
+    /// The handlers that are there.
+    pub(super) fn all_infos(&self) -> Vec<Arc<HandlerInfo>> {
+        let infos = self.infos.lock();
+        infos.by_key.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Adds a handler; the number it can be removed by. One of the host's `own` has a timeout of
@@ -147,6 +217,7 @@ impl Router {
         let number = self.keys.fetch_add(1, Ordering::Relaxed);
         let target = self.target(NewTarget {
             plugin: "".into(),
+            generation: 0,
             handler: name.into(),
             label: None,
             counted_as: name.into(),
@@ -178,14 +249,24 @@ impl Router {
     pub fn counts_of(&self, plugin: &str) -> Vec<(Arc<str>, Counts)> {
         let counts = self.counts.lock();
         let own = counts.iter().filter(|((owner, _), _)| **owner == *plugin);
-        own.map(|((_, handler), counts)| (handler.clone(), counts.now())).collect()
+        own.map(|((_, handler), sums)| (handler.clone(), sums.counts.now())).collect()
+    }
+
+    /// The same of all plugins, each with those of its handlers together.
+    pub fn counts_by_plugin(&self) -> HashMap<Arc<str>, Counts> {
+        let counts = self.counts.lock();
+        let mut plugins: HashMap<Arc<str>, Counts> = HashMap::new();
+        for ((plugin, _), sums) in counts.iter() {
+            *plugins.entry(plugin.clone()).or_default() += sums.counts.now();
+        }
+        plugins
     }
 
     /// The counters of all handlers together.
     pub fn all_counts(&self) -> Counts {
         let counts = self.counts.lock();
         let mut sum = *self.forgotten.lock();
-        counts.values().for_each(|counts| sum += counts.now());
+        counts.values().for_each(|sums| sum += sums.counts.now());
         sum
     }
 }

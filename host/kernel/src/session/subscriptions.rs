@@ -159,6 +159,7 @@ impl Session {
         let Subscription { number, pattern, handler, options } = new;
         let target = self.router.target(NewTarget {
             plugin: self.plugin.clone(),
+            generation: self.generation,
             handler: format!("subscription {number} ({pattern})").into(),
             label: Some(Label::new(&format!(
                 "plugin {} (generation {}), subscription {number} to {pattern}",

@@ -20,6 +20,7 @@ const ATTRIBUTE: usize = 3_000;
 /// A session whose sent events `a:b` wait for ever.
 fn session() -> Arc<Session> {
     let router = RouterLimits {
+        recorder: Default::default(),
         queued_events: 100,
         queued_bytes: QUEUED_BYTES,
         subscriber_bytes: 1 << 20,

@@ -10,6 +10,7 @@ use ksi_wire::module::{
     self, ModuleState, NotKept, Overview, Persisted, Previous, Quarantined, RefusedFile, Signal,
 };
 
+use super::lately::AllLately;
 use crate::{
     builtin::counts,
     core::Core,
@@ -52,7 +53,13 @@ pub(super) fn refused_file(
 }
 
 /// What is known of a plugin.
-pub(super) fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Plugin) -> Overview {
+pub(super) fn overview(
+    lately: &AllLately<'_>,
+    core: &Core,
+    registry: &Registry,
+    name: &str,
+    plugin: &Plugin,
+) -> Overview {
     let (inner, info) = (core, &plugin.info);
     // Looked at once: the last of them may be unmapped meanwhile.
     let old: Vec<_> = plugin.retired.iter().map(|old| retired(old)).collect();
@@ -90,6 +97,7 @@ pub(super) fn overview(core: &Core, registry: &Registry, name: &str, plugin: &Pl
         held: held.unwrap_or(0),
         keeps_state: info.writes(),
         last_error: plugin.last_error.clone(),
+        lately: lately.of_plugin(name, &sum),
         missing: requirements::missing(&info.manifest, &[], &inner.router.subscribers()),
         name: name.to_owned(),
         notices: info.manifest.notices.iter().chain(&plugin.contract_notices).cloned().collect(),

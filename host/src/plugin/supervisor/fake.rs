@@ -134,6 +134,7 @@ impl Stage {
             event_depth: 8,
             payload_bytes: 1 << 20,
             timeout: Duration::from_secs(30),
+            recorder: Default::default(),
         };
         let (workers, blocking_threads, waiting_bytes) = (2, 4, 1 << 20);
         let limits = KernelLimits { workers, blocking_threads, waiting_bytes, router };

@@ -8,7 +8,7 @@ use crate::memory::Budget;
 
 fn event(parent: Option<&Counted<Event>>, ids: &EventIds) -> Counted<Event> {
     let new = NewEvent::valid("a:b", Payload::from_json_bytes(b"{}".to_vec()));
-    Counted::new(Event::new(new, parent.cloned(), ids))
+    Counted::new(Event::new(new, parent.cloned(), ids, 0))
 }
 
 fn pending<F: Future + Unpin>(future: &mut F) -> bool {
@@ -138,7 +138,7 @@ async fn a_hold_ends_when_what_waits_is_too_large() {
     let hold = gate.hold();
     let payload = Payload::from_json_bytes(vec![b' '; 6_000]);
     let large = NewEvent::valid("a:b", payload);
-    let outside = |_| gate.enter(&Event::new(large.clone(), None, &ids)).unwrap_err();
+    let outside = |_| gate.enter(&Event::new(large.clone(), None, &ids, 0)).unwrap_err();
     let waiting: Vec<_> = (0..2).map(outside).collect();
     let mut waits: Vec<_> = waiting.iter().map(|outside| Box::pin(outside.wait())).collect();
     let mut quiet = Box::pin(hold.quiet());

@@ -17,6 +17,7 @@ fn event(name: &str) -> NewEvent {
 
 fn router() -> Arc<Router> {
     let router = RouterLimits {
+        recorder: Default::default(),
         queued_events: 9,
         queued_bytes: 1 << 20,
         subscriber_bytes: 1 << 20,
@@ -46,7 +47,7 @@ fn seen(outcomes: &mut OutcomeWatch) -> ObservedCall {
 
 /// Ends a call of a handler without a name, with an event of this name, before whoever looks.
 fn end(taps: &OutcomeTaps, name: &str) {
-    let event = Counted::new(Event::new(event(name), None, &EventIds::new()));
+    let event = Counted::new(Event::new(event(name), None, &EventIds::new(), 0));
     let start = taps.begun(&event).expect("somebody looks");
     taps.ended(&start, &HandlerInfo::nobody(), &CallOutcome::NoReply);
 }
@@ -149,14 +150,14 @@ fn a_watch_is_given_up_when_all_that_waits_is_too_much_and_its_reader_is_told() 
     assert!(budget.used() <= 1_000);
     assert!(watch.next().now_or_never().is_some_and(|seen| seen.is_none()));
     assert_eq!(watch.missed(), given_up_after);
-    let event = Counted::new(Event::new(event("a:b"), None, &EventIds::new()));
+    let event = Counted::new(Event::new(event("a:b"), None, &EventIds::new(), 0));
     assert!(taps.begun(&event).is_none(), "calls are noted for nobody");
 }
 
 #[test]
 fn nothing_is_noted_while_nobody_looks() {
     let taps = OutcomeTaps::new(Budget::new(1 << 20), 1 << 20);
-    let event = Counted::new(Event::new(event("a:b"), None, &EventIds::new()));
+    let event = Counted::new(Event::new(event("a:b"), None, &EventIds::new(), 0));
     assert!(taps.begun(&event).is_none());
     let watch = taps.watch(1);
     assert!(taps.begun(&event).is_some());

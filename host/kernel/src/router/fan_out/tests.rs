@@ -29,6 +29,7 @@ fn router(queued_events: usize) -> Arc<Router> {
     let workers = Arc::new(Workers::start(1, 1).unwrap());
     let timeout = Duration::from_secs(20);
     let limits = RouterLimits {
+        recorder: Default::default(),
         queued_events,
         queued_bytes: QUEUED_BYTES,
         subscriber_bytes: 1 << 20,
@@ -152,6 +153,7 @@ fn also_handles<F>(
 fn handled_by(router: &Router, plugin: &str, gate: Option<Arc<Gate>>, callee: Arc<dyn Callee>) {
     let target = router.target(NewTarget {
         plugin: plugin.into(),
+        generation: 1,
         handler: "h".into(),
         label: None,
         counted_as: "h".into(),

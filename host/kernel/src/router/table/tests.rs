@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     call::{
         CallTarget, Callee, HandlerInfo, Started, outcome::CallOutcome, outcome_taps::OutcomeTaps,
+        recorder::Recorder,
     },
     event::Event,
     memory::Budget,
@@ -30,6 +31,10 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         key: 0,
         untried: AtomicBool::new(false),
         counts: Arc::default(),
+        generation: 1,
+        is_of_host: false,
+        latency: Default::default(),
+        recorder: Recorder::none(),
         outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
         active: AtomicI64::new(0),
         timeout: Duration::ZERO,

@@ -3,7 +3,7 @@ use crate::event::{EventIds, NewEvent, Payload};
 
 fn event(ids: &EventIds, name: &str) -> Counted<Event> {
     let new = NewEvent::new(name, Payload::from_json_bytes(b"{}".to_vec())).unwrap();
-    Counted::new(Event::new(new, None, ids))
+    Counted::new(Event::new(new, None, ids, 0))
 }
 
 fn taps() -> Arc<Taps> {
@@ -67,7 +67,7 @@ async fn a_watcher_that_reads_while_its_queue_overflows_learns_of_the_end() {
 
 fn large(ids: &EventIds, bytes: usize) -> Counted<Event> {
     let payload = Payload::from_json_bytes(vec![b' '; bytes]);
-    Counted::new(Event::new(NewEvent::new("a:b", payload).unwrap(), None, ids))
+    Counted::new(Event::new(NewEvent::new("a:b", payload).unwrap(), None, ids, 0))
 }
 
 #[tokio::test]

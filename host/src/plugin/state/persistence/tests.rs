@@ -87,6 +87,7 @@ fn persistence(folder: &std::path::Path) -> (Arc<Persistence>, Arc<Router>) {
         event_depth: 1,
         payload_bytes: 1 << 20,
         timeout: Duration::from_secs(1),
+        recorder: Default::default(),
     };
     let (workers, blocking_threads, waiting_bytes) = (1, 1, 1 << 20);
     let limits = KernelLimits { workers, blocking_threads, waiting_bytes, router: limits };

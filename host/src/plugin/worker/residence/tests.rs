@@ -18,6 +18,7 @@ fn spawner(processes: &Arc<Processes>) -> Arc<Spawner> {
         event_depth: 9,
         payload_bytes: 1 << 20,
         timeout: Duration::from_secs(20),
+        recorder: Default::default(),
     };
     let limits = KernelLimits { workers: 1, blocking_threads: 1, waiting_bytes: 1 << 20, router };
     let router = Kernel::start(limits, Handle::current()).unwrap().router;

@@ -43,6 +43,7 @@ async fn worker_that_says(hello: &Hello, asks: usize) -> Worker {
         event_depth: 9,
         payload_bytes: 1 << 20,
         timeout: LONG,
+        recorder: Default::default(),
     };
     let limits = KernelLimits { workers: 1, blocking_threads: 1, waiting_bytes: 1 << 20, router };
     let router = Kernel::start(limits, Handle::current()).unwrap().router;
