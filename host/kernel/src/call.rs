@@ -2,10 +2,10 @@
 //! noted.
 //!
 //! [`outcome`] is how it ended, [`outcome_taps`] are who sees that, the [`recorder`] keeps it,
-//! [`tally`] counts how calls end, and a [`gate`] lets a plugin's events wait while its state moves.
-//! `limit` is until when a call is waited for, `cancel` ends those of a generation, `accounted` sees
-//! to it that each ends that has begun, `undelivered` is one that never got where it was to run, and
-//! [`check`] is what a payload has to be, where somebody asks before.
+//! [`tally`] counts how calls end, and a [`gate`] lets a plugin's events wait while its state
+//! moves. `limit` is until when a call is waited for, `cancel` ends those of a generation,
+//! `accounted` sees to it that each ends that has begun, `undelivered` is one that never got where
+//! it was to run, and [`check`] is what a payload has to be, where somebody asks before.
 
 // Its events may have to wait,
 pub mod gate;
@@ -56,6 +56,7 @@ use self::{
 use crate::{
     event::Event,
     executor::{
+        cpu::CpuTime,
         slot::polling,
         stripe::{Striped, own_stripe},
         workers::Workers,
@@ -119,6 +120,8 @@ pub struct HandlerInfo {
     pub(crate) is_of_host: bool,
     /// How long its calls take.
     pub(crate) latency: Latency,
+    /// How much processor time they take.
+    pub(crate) cpu: Arc<CpuTime>,
     /// Where it is kept how its calls ended.
     pub(crate) recorder: Arc<Recorder>,
     /// Who sees how its calls end.
@@ -177,6 +180,7 @@ impl HandlerInfo {
             generation: 0,
             is_of_host: true,
             latency: Latency::default(),
+            cpu: Arc::default(),
             recorder: Recorder::none(),
             outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
             active: AtomicI64::new(0),

@@ -14,6 +14,7 @@ use crate::executor::in_place::InPlace;
 use crate::{
     call::{CallSite, HandlerInfo},
     executor::{
+        cpu::CpuClocks,
         watchdog::{self, Overseer},
         workers::Workers,
     },
@@ -77,7 +78,7 @@ impl Kernel {
 
     /// Starts the thread that sees calls which do not return. It calls `told` once of each that has
     /// been stuck for `stuck`, and gives up on at most `abandoned` threads. It ends with the
-    /// workers.
+    /// workers. By `clocks` it samples how much processor time handlers take.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -85,10 +86,11 @@ impl Kernel {
         &self,
         stuck: Duration,
         abandoned: usize,
+        clocks: CpuClocks,
         told: impl Fn(StuckCall) + Send + 'static,
     ) -> io::Result<()> {
         let overseer = ToldOfStuck { router: Arc::downgrade(&self.router), told };
-        watchdog::start(self.router.workers(), stuck, abandoned, overseer)
+        watchdog::start(self.router.workers(), stuck, abandoned, clocks, overseer)
     }
 }
 
@@ -101,6 +103,12 @@ struct ToldOfStuck<F> {
 impl<F: Fn(StuckCall) + Send + 'static> Overseer for ToldOfStuck<F> {
     fn timeout_of(&self, handler: u64) -> Option<Duration> {
         Some(self.router.upgrade()?.info(handler)?.timeout)
+    }
+
+    fn ran(&self, handler: u64, nanos: u64) {
+        if let Some(info) = self.router.upgrade().and_then(|router| router.info(handler)) {
+            info.cpu.add(nanos);
+        }
     }
 
     fn stuck(&self, watchdog::StuckPoll { handler, event, since }: watchdog::StuckPoll) {

@@ -7,11 +7,10 @@
 //! handlers run, `fan_out` calls them (`held` those whose plugin's state moves, later; `pending` is
 //! what goes on), `outcomes` are how they ended, [`taps`] lets watchers see what passes,
 //! [`host_handler`] are handlers of the host and of the program that embeds it, `traffic` counts
-//! who emits what. `failures` tells of calls that failed, [`recorded`] are those that have ended, with their names,
-//! [`plugin_report`] is the report as a
-//! plugin gets it, and [`progress`] what is known of calls that are not waited for. [`routes`] and
-//! `answered` are for those outside, who know no table. This layer knows nothing of files,
-//! libraries and sockets.
+//! who emits what. `failures` tells of calls that failed, [`recorded`] are those that have ended,
+//! with their names, [`plugin_report`] is the report as a plugin gets it, and [`progress`] what is
+//! known of calls that are not waited for. [`routes`] and `answered` are for those outside, who
+//! know no table. This layer knows nothing of files, libraries and sockets.
 
 // An event is accepted,
 mod accept;

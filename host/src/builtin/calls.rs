@@ -121,12 +121,14 @@ async fn latencies(core: Arc<Core>, _: Nothing) -> Result<Latencies, Failure> {
         is_live.then(|| (info.plugin.clone(), info.handler.clone()))
     };
     let lately = router.latencies(of);
-    let handlers = router.latency_totals().into_iter().map(|(plugin, handler, totals)| {
-        let key = (plugin, handler);
+    let handlers = router.handler_totals().into_iter().map(|totals| {
+        let key = (totals.plugin, totals.handler);
         HandlerLatency {
-            classes: totals.classes.to_vec(),
+            classes: totals.latency.classes.to_vec(),
+            cpu_looks: totals.cpu_looks,
+            cpu_seconds: totals.cpu.as_secs_f64(),
             latency: lately.get(&key).and_then(latency),
-            sum: Duration::from_nanos(totals.nanos).as_secs_f64(),
+            sum: Duration::from_nanos(totals.latency.nanos).as_secs_f64(),
             plugin: key.0.to_string(),
             handler: key.1.to_string(),
         }

@@ -52,6 +52,7 @@ use crate::{
     start_up::StartUp,
     stopping::StopHandle,
     system::{
+        cpu_clock,
         own_thread::OwnThread,
         threads::{TooFewThreads, check_threads},
     },
@@ -307,7 +308,9 @@ impl HostBuilder {
                 report_stuck(&core, call);
             }
         };
-        kernel.watch_over(stuck, abandoned, told).map_err(StartError::Threads)?;
+        kernel
+            .watch_over(stuck, abandoned, Box::new(cpu_clock::of_thread), told)
+            .map_err(StartError::Threads)?;
         builtin::register(&core);
         handlers.into_iter().for_each(|register| register(&core.router));
         let (folders, changes) = folders?;

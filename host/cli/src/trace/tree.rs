@@ -78,7 +78,7 @@ pub(super) fn rendered(calls: &[Call], width: Option<usize>) -> String {
 
 /// `order:place  evt_1a2b  from shop   12.4 ms   1 failed`
 fn heading(calls: &[Call], began: u64) -> String {
-    let ended = calls.iter().map(|call| ended(call)).fold(began as f64, f64::max);
+    let ended = calls.iter().map(ended).fold(began as f64, f64::max);
     let failed = calls.iter().filter(|call| !call.is_ok()).count();
     let root = calls.iter().find(|call| call.event_id == call.root_id);
     let id = calls.first().map(|call| output::plain(&call.root_id)).unwrap_or_default();
@@ -152,8 +152,8 @@ impl<'a> Tree<'a> {
             let owner =
                 if known.contains(&*first.source) { &*first.source } else { &*siblings[0].plugin };
             let able = siblings.iter().filter(|sibling| *sibling.plugin == *owner);
-            let begun = able.clone().filter(|able| able.begun_us <= first.begun_us);
-            let by = begun.last().or(able.clone().next());
+            let mut begun = able.clone().filter(|able| able.begun_us <= first.begun_us);
+            let by = begun.next_back().or(able.clone().next());
             by.is_some_and(|by| std::ptr::eq(*by, call))
         };
         let own: Vec<&'a str> = all.into_iter().filter(is_of_call).collect();

@@ -229,14 +229,8 @@ impl Recorder {
             if let Some(recorder) = recorder.upgrade() {
                 recorder.keep_ended(root);
             }
-            // One of them lets go of all, until there is none.
-            while is_first {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                let Some(recorder) = recorder.upgrade() else { return };
-                if !recorder.trees.let_go(clock::steady()) {
-                    recorder.lets_go.store(false, Ordering::Relaxed);
-                    return;
-                }
+            if is_first {
+                let_go_in_time(recorder).await;
             }
         });
     }
@@ -317,6 +311,18 @@ impl Recorder {
             dropped: self.trees.dropped(),
             failures_dropped: self.failures.dropped(),
             bytes: rings().map(Ring::bytes).sum::<usize>() + self.trees.bytes(),
+        }
+    }
+}
+
+/// Lets go of root events that are watched for long, until none is.
+async fn let_go_in_time(recorder: Weak<Recorder>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let Some(recorder) = recorder.upgrade() else { return };
+        if !recorder.trees.let_go(clock::steady()) {
+            recorder.lets_go.store(false, Ordering::Relaxed);
+            return;
         }
     }
 }

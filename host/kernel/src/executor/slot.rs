@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, LazyLock, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -56,6 +56,8 @@ pub(crate) struct Slot {
     pub(super) for_calls: bool,
     /// It has taken its last task.
     pub(super) left: AtomicBool,
+    /// By which the system knows the thread; 0 before it has begun.
+    thread_number: AtomicU32,
     /// The call that the watchdog found to be late: its handler and its event. Written by the
     /// watchdog alone.
     late: [AtomicU64; 2],
@@ -76,6 +78,11 @@ impl fmt::Debug for Slot {
 impl Slot {
     pub(super) fn new(thread: &'static str, for_calls: bool) -> Self {
         Slot { thread, for_calls, ..Slot::default() }
+    }
+
+    /// By which the system knows the thread, once it has begun.
+    pub(super) fn thread_number(&self) -> Option<u32> {
+        Some(self.thread_number.load(Ordering::Relaxed)).filter(|number| *number != 0)
     }
 
     /// Somebody else waits for what is polled from here on; who did before.
@@ -285,6 +292,8 @@ pub fn current_call() -> Option<(u64, u64)> {
 
 /// This thread becomes a worker, with this slot.
 pub(super) fn enter(slot: Arc<Slot>) {
+    let number = rustix::thread::gettid().as_raw_nonzero().get();
+    slot.thread_number.store(number.unsigned_abs(), Ordering::Relaxed);
     SLOT.with(|own| own.borrow_mut().0 = Some(slot));
     IS_WORKER.set(true);
 }

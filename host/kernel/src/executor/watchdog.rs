@@ -13,7 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{slot::Slot, workers::Workers};
+use super::{
+    cpu::{CpuClocks, Sampler},
+    slot::Slot,
+    workers::Workers,
+};
 
 /// How often it looks while anything runs. While nothing runs it sleeps.
 const TICK: Duration = Duration::from_millis(5);
@@ -41,6 +45,8 @@ pub(crate) trait Overseer: Send + 'static {
     fn timeout_of(&self, handler: u64) -> Option<Duration>;
     /// A call has not returned for long. Told once.
     fn stuck(&self, call: StuckPoll);
+    /// A call of the handler with this key has run for so many nanoseconds, as far as was sampled.
+    fn ran(&self, handler: u64, nanos: u64);
 }
 
 #[cfg(test)]
@@ -52,28 +58,39 @@ impl<F: Fn(StuckPoll) + Send + 'static> Overseer for F {
     fn stuck(&self, call: StuckPoll) {
         self(call);
     }
+
+    fn ran(&self, _: u64, _: u64) {}
 }
 
 /// Starts the watchdog's thread, which ends with the workers. `overseer` is told once of every call
-/// that has been stuck for `stuck`; at most `abandoned` threads are given up on.
+/// that has been stuck for `stuck`; at most `abandoned` threads are given up on. `clocks` tell how
+/// long threads have run.
 pub(crate) fn start(
     workers: &Arc<Workers>,
     stuck: Duration,
     abandoned: usize,
+    clocks: CpuClocks,
     overseer: impl Overseer,
 ) -> io::Result<()> {
-    let weak = Arc::downgrade(workers);
+    let (weak, sampler) = (Arc::downgrade(workers), Sampler::new(clocks));
     let thread = thread::Builder::new().name("ksi-watchdog".to_owned());
-    let handle = thread.spawn(move || watch(&weak, stuck, abandoned, &overseer))?;
+    let handle = thread.spawn(move || watch(&weak, stuck, abandoned, sampler, &overseer))?;
     workers.set_watchdog(handle.thread().clone());
     Ok(())
 }
 
-fn watch(workers: &Weak<Workers>, stuck: Duration, abandoned: usize, overseer: &dyn Overseer) {
+fn watch(
+    workers: &Weak<Workers>,
+    stuck: Duration,
+    abandoned: usize,
+    mut sampler: Sampler,
+    overseer: &dyn Overseer,
+) {
     let mut watched: HashMap<*const Slot, WatchedSlot> = HashMap::new();
     loop {
         let Some(workers) = workers.upgrade() else { return };
         let (slots, now) = (workers.slots(), Instant::now());
+        sampler.look(&workers.all_slots(), |handler, nanos| overseer.ran(handler, nanos));
         // A thread that was exchanged is watched on until it returns from its poll, or that it does
         // not is told.
         let mut exchanged = 0;
@@ -223,7 +240,7 @@ mod tests {
     fn a_stuck_call_is_reported_once_and_the_others_go_on() {
         let workers = Arc::new(Workers::start(1, 1).unwrap());
         let (reports, reported) = mpsc::channel();
-        start(&workers, Duration::from_millis(20), 8, move |call| {
+        start(&workers, Duration::from_millis(20), 8, Box::new(|_| None), move |call| {
             let _ = reports.send(call);
         })
         .unwrap();

@@ -159,6 +159,14 @@ impl Workers {
         self.calls.crew().threads.iter().map(|thread| thread.slot.clone()).collect()
     }
 
+    /// The same of all threads, those for what may block too.
+    pub(crate) fn all_slots(&self) -> Vec<Arc<Slot>> {
+        let pools = [&self.calls, &self.blocking];
+        let crews = pools.map(|pool| pool.crew());
+        let threads = crews.iter().flat_map(|crew| &crew.threads);
+        threads.map(|thread| thread.slot.clone()).collect()
+    }
+
     /// Wakes a call thread if one sleeps and there is work, or I/O that nobody looks after; whether
     /// there is work. See [`Pool::push`].
     pub(crate) fn nudge(&self) -> bool {

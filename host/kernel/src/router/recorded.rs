@@ -102,6 +102,23 @@ pub struct RecordedFailures {
     pub recent: Vec<RecordedCall>,
 }
 
+/// What a handler took since the start, over all its generations.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HandlerTotals {
+    /// The plugin; empty for the host.
+    pub plugin: Arc<str>,
+    /// Its handler.
+    pub handler: Arc<str>,
+    /// How long its calls took.
+    pub latency: LatencyTotals,
+    /// Processor time, sampled every few milliseconds; of those in the host's own process.
+    pub cpu: Duration,
+    /// In so many looks it was seen to run: `cpu` is off by one part in the root of that, more or
+    /// less.
+    pub cpu_looks: u64,
+}
+
 fn time(nanos: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanos)
 }
@@ -187,12 +204,19 @@ impl Router {
         merged.into_iter().map(|(key, merged)| (key, merged.summary())).collect()
     }
 
-    /// How long the calls of each plugin's handlers took since the start: plugin, handler, times.
-    pub fn latency_totals(&self) -> Vec<(Arc<str>, Arc<str>, LatencyTotals)> {
+    /// What each plugin's handlers took since the start.
+    pub fn handler_totals(&self) -> Vec<HandlerTotals> {
         let counts = self.counts.lock();
-        let all = counts
-            .iter()
-            .map(|((plugin, handler), sums)| (plugin.clone(), handler.clone(), sums.latency.now()));
+        let all = counts.iter().map(|((plugin, handler), sums)| {
+            let (nanos, cpu_looks) = sums.cpu.now();
+            HandlerTotals {
+                plugin: plugin.clone(),
+                handler: handler.clone(),
+                latency: sums.latency.now(),
+                cpu: Duration::from_nanos(nanos),
+                cpu_looks,
+            }
+        });
         all.collect()
     }
 

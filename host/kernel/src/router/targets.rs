@@ -27,6 +27,7 @@ use crate::{
         tally::{Counts, Tally},
     },
     event::EventRef,
+    executor::cpu::CpuTime,
     label::Label,
     value::Keeper,
 };
@@ -81,6 +82,7 @@ impl Infos {
 pub(crate) struct Sums {
     pub(crate) counts: Tally,
     pub(crate) latency: LatencySums,
+    pub(crate) cpu: Arc<CpuTime>,
 }
 
 /// A handler, of which there may be none any more.
@@ -136,10 +138,10 @@ impl Router {
         } = new;
         let label = label.unwrap_or_else(Label::blank);
         let (key, untried) = (label.key(), AtomicBool::new(keeper.is_some()));
-        let (counts, latency) = {
+        let (counts, latency, cpu) = {
             let mut counts = self.counts.lock();
             let sums = counts.entry((plugin.clone(), counted_as)).or_default();
-            (sums.counts.generation(), sums.latency.generation())
+            (sums.counts.generation(), sums.latency.generation(), sums.cpu.clone())
         };
         let known = KnownHandler { plugin: plugin.clone(), handler: handler.clone(), generation };
         self.known.lock().add(key, known);
@@ -154,6 +156,7 @@ impl Router {
             generation,
             is_of_host: answers_alone,
             latency,
+            cpu,
             recorder: self.recorder.clone(),
             outcome_taps: self.outcome_taps.clone(),
             active,

@@ -160,6 +160,12 @@ pub struct HandlerLatency {
     /// How many took how long since the start: no longer than each bound and longer than the one
     /// before, and then those that took longer than all.
     pub classes: Vec<u64>,
+    /// In so many looks it was seen to run: `cpu_seconds` is off by one part in the root of that,
+    /// more or less.
+    pub cpu_looks: u64,
+    /// Processor time since the start, as far as it ran in the host's own process: sampled every
+    /// few milliseconds.
+    pub cpu_seconds: f64,
     /// The handler.
     pub handler: String,
     /// Of the generation that is live, in the last one to two minutes; null if there was none.

@@ -122,7 +122,7 @@ async fn io_goes_on_whichever_thread_is_exchanged_or_at_work() {
 fn io_that_a_stuck_thread_has_left_is_waited_for_when_the_watchdog_looks() {
     let workers = Arc::new(Workers::start(2, 2).unwrap());
     let long = Duration::from_secs(60);
-    watchdog::start(&workers, long, 8, |_| ()).unwrap();
+    watchdog::start(&workers, long, 8, Box::new(|_| None), |_| ()).unwrap();
     let (mut pipe, received) = piped(&workers);
     let (release, stuck) = mpsc::channel::<()>();
     let (entered, inside) = mpsc::channel();
@@ -150,7 +150,7 @@ fn io_is_looked_after_when_exactly_every_thread_is_stuck_and_no_task_waits() {
     const THREADS: usize = 2;
     let workers = Arc::new(Workers::start(THREADS, 2).unwrap());
     let long = Duration::from_secs(60);
-    watchdog::start(&workers, long, 8, |_| ()).unwrap();
+    watchdog::start(&workers, long, 8, Box::new(|_| None), |_| ()).unwrap();
     let (mut pipe, received) = piped(&workers);
     pipe.write_all(&[1]).unwrap();
     assert_eq!(received.recv_timeout(Duration::from_secs(20)), Ok(1));

@@ -227,6 +227,8 @@ async fn the_call_of_an_event_that_is_given_up_while_it_is_held_is_seen_to_end()
 struct Impatient(Arc<Router>);
 
 impl watchdog::Overseer for Impatient {
+    fn ran(&self, _: u64, _: u64) {}
+
     fn timeout_of(&self, handler: u64) -> Option<Duration> {
         self.0.info(handler).map(|_| Duration::from_millis(1))
     }
@@ -238,7 +240,8 @@ impl watchdog::Overseer for Impatient {
 async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_return() {
     let router = router(1);
     let overseer = Impatient(router.clone());
-    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, overseer).unwrap();
+    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, Box::new(|_| None), overseer)
+        .unwrap();
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     let pattern = Pattern::parse("a:b").unwrap();
@@ -259,7 +262,8 @@ async fn whoever_emits_from_outside_is_answered_although_the_call_does_not_retur
 async fn whoever_goes_on_to_wait_elsewhere_is_told_what_had_ended_before() {
     let router = router(1);
     let overseer = Impatient(router.clone());
-    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, overseer).unwrap();
+    watchdog::start(&router.site.workers, Duration::from_secs(20), 8, Box::new(|_| None), overseer)
+        .unwrap();
     let pattern = || [Pattern::parse("a:b").unwrap()];
     let at_once = |_| std::future::ready(Ok::<_, Failure>("at once"));
     router.add_host_handler("quick", &pattern(), None, at_once);

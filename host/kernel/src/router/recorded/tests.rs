@@ -20,7 +20,7 @@ fn router(recorder: RecorderLimits) -> Arc<Router> {
     let (workers, blocking_threads, waiting_bytes) = (1, 1, 1 << 20);
     let limits = KernelLimits { workers, blocking_threads, waiting_bytes, router };
     let kernel = Kernel::start(limits, Handle::current()).unwrap();
-    kernel.watch_over(Duration::from_secs(60), 0, |_| ()).unwrap();
+    kernel.watch_over(Duration::from_secs(60), 0, Box::new(|_| None), |_| ()).unwrap();
     kernel.router
 }
 

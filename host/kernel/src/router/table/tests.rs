@@ -34,6 +34,7 @@ fn target(plugin: &str, priority: i32, order: u64) -> Arc<Target> {
         generation: 1,
         is_of_host: false,
         latency: Default::default(),
+        cpu: Default::default(),
         recorder: Recorder::none(),
         outcome_taps: OutcomeTaps::new(Budget::new(0), 0),
         active: AtomicI64::new(0),
