@@ -18,7 +18,10 @@ const WATCHED: usize = 64;
 /// and how long after one of a handler the next one of the same handler is.
 const AT_LEAST: u64 = 1_000_000_000;
 const OF_HANDLER: u64 = 100_000_000;
-/// And how long at the most.
+/// Calls of one root event that are kept: nobody reads more, and a root event that goes on for hours
+/// would take the place of all others.
+const OF_ROOT: usize = 1_024;
+/// And how long one is watched at the most.
 const AT_MOST: u64 = 30_000_000_000;
 
 const WORDS: usize = 64;
@@ -42,6 +45,8 @@ struct Root {
     /// Of the handler for whose sake it is watched.
     handler: u64,
     since: u64,
+    /// How many calls of it were kept.
+    kept: usize,
 }
 
 impl Default for Trees {
@@ -82,7 +87,7 @@ impl Trees {
                 _ => roots.pop_front(),
             };
         }
-        roots.push_back(Root { event: call.root(), handler: call.key(), since: now });
+        roots.push_back(Root { event: call.root(), handler: call.key(), since: now, kept: 0 });
         self.mark(&kept);
         true
     }
@@ -98,7 +103,7 @@ impl Trees {
 
     fn mark(&self, kept: &Kept) {
         let mut watched = [0; WORDS];
-        for root in &kept.roots {
+        for root in kept.roots.iter().filter(|root| root.kept < OF_ROOT) {
             let (word, bit) = place(root.event);
             watched[word] |= bit;
         }
@@ -110,8 +115,11 @@ impl Trees {
     /// Keeps a call, if its root event is watched, in place of the oldest if there are so many.
     pub(super) fn keep(&self, call: RawCall, capacity: usize) {
         let mut kept = self.kept.lock();
-        if capacity == 0 || !kept.roots.iter().any(|root| root.event == call.root()) {
-            return;
+        let root = kept.roots.iter_mut().find(|root| root.event == call.root());
+        let Some(root) = root.filter(|root| capacity > 0 && root.kept < OF_ROOT) else { return };
+        root.kept += 1;
+        if root.kept == OF_ROOT {
+            self.mark(&kept);
         }
         if kept.calls.len() >= capacity {
             kept.calls.pop_front();
@@ -168,6 +176,16 @@ mod tests {
         assert_eq!(all, WATCHED - 2);
         assert!(trees.watch(&call(50_000, 3), 200_000 + AT_LEAST));
         assert!(!trees.may_be_watched(0), "the oldest");
+    }
+
+    #[test]
+    fn a_root_event_with_calls_without_end_takes_no_place_of_others() {
+        let trees = Trees::default();
+        assert!(trees.watch(&call(7, 1), 0));
+        (0..2 * OF_ROOT as u64).for_each(|key| trees.keep(call(7, key), 10 * OF_ROOT));
+        assert_eq!(trees.calls().len(), OF_ROOT);
+        assert!(!trees.may_be_watched(7), "its calls cost no more than others");
+        assert!(!trees.watch(&call(7, 2), 9 * OF_HANDLER), "and it does not begin again");
     }
 
     #[test]
