@@ -1,0 +1,83 @@
+//! What is behind which path, and what is done for every request.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{
+        HeaderValue, StatusCode, Uri,
+        header::{CACHE_CONTROL, CONNECTION, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use ksi_plugin_api::Context;
+
+use crate::{
+    access::{Access, Admitted},
+    answer::Refused,
+    health,
+    server::Stopped,
+};
+
+/// What requests are answered with.
+pub(crate) struct App {
+    /// That of `initialize`: each request is the first event of a chain.
+    pub(crate) ctx: Context,
+    access: Access,
+    pub(crate) stopped: Stopped,
+}
+
+pub(crate) type Shared = State<Arc<App>>;
+
+impl App {
+    pub(crate) fn new(ctx: Context, access: Access, stopped: Stopped) -> Self {
+        App { ctx, access, stopped }
+    }
+
+    pub(crate) fn routes(self) -> Router {
+        let app = Arc::new(self);
+        Router::new()
+            .route("/healthz", get(health::healthz))
+            .route("/readyz", get(health::readyz))
+            .fallback(not_found)
+            .method_not_allowed_fallback(not_allowed)
+            .layer(middleware::from_fn_with_state(app.clone(), attended))
+            .with_state(app)
+    }
+}
+
+async fn not_found(uri: Uri) -> Refused {
+    let text = format!("there is nothing at {}; docs/http.md has all paths", uri.path());
+    Refused::new(StatusCode::NOT_FOUND, "not_found", text)
+}
+
+async fn not_allowed() -> Refused {
+    let text = "another method is needed here: the header `allow` has it";
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method", text)
+}
+
+/// Around every request: whether it may be asked, and what every answer says.
+async fn attended(State(app): Shared, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let mut response = match app.access.admits(&head) {
+        Err(refused) => refused.into_response(),
+        Ok(Admitted::Preflight(shared)) => (StatusCode::NO_CONTENT, shared).into_response(),
+        Ok(Admitted::Yes(shared)) => {
+            let mut response = next.run(Request::from_parts(head, body)).await;
+            response.headers_mut().extend(shared);
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if app.stopped.is_stopped() {
+        // Behind this answer, so that the client knows it before it asks the next one: over another
+        // connection, which the next generation accepts.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,72 @@
+//! The host's events over HTTP.
+//!
+//! | request | what |
+//! |---|---|
+//! | `GET /healthz` | whether the host answers |
+//! | `GET /readyz` | whether it has loaded its plugins and does not stop |
+//!
+//! No client notices that the plugin is replaced. The listening socket is the host's: whoever
+//! connects in between waits in its queue. What a version has accepted, it answers before it goes
+//! (`server`).
+//!
+//! At an address of this machine alone nobody has to say who he is; at any other one clients need a
+//! token or a certificate, or the plugin does not start (`access`, `tls`). docs/http.md has the
+//! whole of it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+use std::sync::{Mutex, PoisonError};
+
+use ksi_plugin_api::prelude::*;
+
+mod access;
+mod answer;
+mod app;
+mod config;
+mod health;
+mod listener;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use app::App;
+use config::{Config, Settings};
+use listener::Listener;
+use server::Server;
+
+struct Http {
+    address: String,
+    /// Until the shutdown takes it.
+    server: Mutex<Option<Server>>,
+}
+
+#[plugin(runtime)]
+impl Http {
+    #[initialize]
+    async fn initialize(ctx: &Context, config: Config) -> Result<Self> {
+        let Settings { address, access, tls, limits } = Settings::new(config)?;
+        let listener = Listener::at(ctx, &address)?;
+        let address = listener.address()?;
+        let server = Server::start(listener, tls, limits, |stopped| {
+            App::new(ctx.clone(), access, stopped).routes()
+        });
+        Ok(Http { address, server: Mutex::new(Some(server)) })
+    }
+
+    /// Where it listens.
+    #[event_handler("http:address")]
+    async fn address(&self, _: &Context, _: Value) -> Result<String> {
+        Ok(self.address.clone())
+    }
+
+    /// Answers what was accepted.
+    #[event_handler("module:shutdown")]
+    async fn shutdown(&self, _: &Context, _: Value) -> Result<()> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        Ok(())
+    }
+}
