@@ -30,6 +30,7 @@ mod exclusive;
 mod first_hour;
 mod folder;
 mod held;
+mod http;
 mod isolation;
 mod kept;
 mod kept_good;

@@ -1,6 +1,6 @@
 //! What is behind which path, and what is done for every request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -11,35 +11,50 @@ use axum::{
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
-use ksi_plugin_api::Context;
+use ksi_plugin_api::{Context, Pattern};
 
 use crate::{
     access::{Access, Admitted},
     answer::Refused,
-    health,
+    body::{Bodies, Room},
+    emit, health,
     server::Stopped,
 };
+
+/// What clients may do, as it is configured.
+pub(crate) struct Serves {
+    /// What they may emit.
+    pub(crate) emit: Vec<Pattern>,
+    pub(crate) room: Room,
+    /// What the handlers of an event may take in all.
+    pub(crate) request_time: Duration,
+}
 
 /// What requests are answered with.
 pub(crate) struct App {
     /// That of `initialize`: each request is the first event of a chain.
     pub(crate) ctx: Context,
     access: Access,
-    pub(crate) stopped: Stopped,
+    pub(crate) emit: Vec<Pattern>,
+    pub(crate) bodies: Bodies,
+    pub(crate) request_time: Duration,
+    stopped: Stopped,
 }
 
 pub(crate) type Shared = State<Arc<App>>;
 
 impl App {
-    pub(crate) fn new(ctx: Context, access: Access, stopped: Stopped) -> Self {
-        App { ctx, access, stopped }
+    pub(crate) fn new(ctx: Context, access: Access, serves: Serves, stopped: Stopped) -> Self {
+        let Serves { emit, room, request_time } = serves;
+        App { ctx, access, emit, bodies: Bodies::new(room), request_time, stopped }
     }
 
     pub(crate) fn routes(self) -> Router {
         let app = Arc::new(self);
         Router::new()
+            .route("/events/{name}", post(emit::post))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .fallback(not_found)

@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use ksi_plugin_api::prelude::*;
+use ksi_plugin_api::{Pattern, prelude::*};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     access::{Access, Token},
+    app::Serves,
+    body::Room,
     server::Limits,
     tls::{self, TlsFiles},
 };
@@ -27,12 +29,20 @@ pub(crate) struct Config {
     hosts: Vec<String>,
     /// Pages of other sites that may ask, as browsers name them: `https://ops.example.org`.
     origins: Vec<String>,
+    /// What clients may emit: names and patterns of events.
+    emit: Vec<String>,
     /// How many connections are served at once; further ones wait in the queue of the socket.
     max_connections: usize,
+    /// How many bytes the body of a request may have.
+    max_body_bytes: usize,
+    /// How many bytes may wait, of all requests that are not answered.
+    max_waiting_bytes: usize,
     /// How long a connection may be silent before its next request, and a request take to arrive.
     idle_seconds: u64,
     /// How long a client may leave unread what it is sent.
     write_seconds: u64,
+    /// What the handlers of an event may take in all, if that is less than what they may anyway.
+    request_seconds: u64,
 }
 
 impl Default for Config {
@@ -44,9 +54,13 @@ impl Default for Config {
             tls: None,
             hosts: Vec::new(),
             origins: Vec::new(),
+            emit: vec!["**".to_owned()],
             max_connections: 256,
+            max_body_bytes: 1 << 20,
+            max_waiting_bytes: 64 << 20,
             idle_seconds: 30,
             write_seconds: 30,
+            request_seconds: 60,
         }
     }
 }
@@ -57,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) access: Access,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) limits: Limits,
+    pub(crate) serves: Serves,
 }
 
 impl Settings {
@@ -78,12 +93,22 @@ impl Settings {
                 config.address
             );
         }
+        let idle = seconds("idle_seconds", config.idle_seconds)?;
         Ok(Settings {
             access: Access::new(is_local, token, config.hosts, config.origins)?,
             tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
+            serves: Serves {
+                emit: patterns(&config.emit)?,
+                room: Room {
+                    body_bytes: at_least_1("max_body_bytes", config.max_body_bytes)?,
+                    waiting_bytes: at_least_1("max_waiting_bytes", config.max_waiting_bytes)?,
+                    arrival: idle,
+                },
+                request_time: seconds("request_seconds", config.request_seconds)?,
+            },
             limits: Limits {
                 connections: at_least_1("max_connections", config.max_connections)?,
-                idle: seconds("idle_seconds", config.idle_seconds)?,
+                idle,
                 write: seconds("write_seconds", config.write_seconds)?,
             },
             address: config.address,
@@ -99,6 +124,10 @@ fn is_local(address: &str) -> bool {
 
 pub(crate) fn invalid(message: impl std::fmt::Display) -> Error {
     Error::new("invalid_config", message)
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<Pattern>> {
+    texts.iter().map(|text| Pattern::parse(text).map_err(invalid)).collect()
 }
 
 fn at_least_1(key: &str, value: usize) -> Result<usize> {

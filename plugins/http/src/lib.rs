@@ -2,6 +2,7 @@
 //!
 //! | request | what |
 //! |---|---|
+//! | `POST /events/NAME` | emits: the answer is the report, or with `?wait=none` that it was sent |
 //! | `GET /healthz` | whether the host answers |
 //! | `GET /readyz` | whether it has loaded its plugins and does not stop |
 //!
@@ -22,13 +23,18 @@ use ksi_plugin_api::prelude::*;
 mod access;
 mod answer;
 mod app;
+mod body;
 mod config;
+mod emit;
 mod health;
 mod listener;
+mod query;
+mod report;
 mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trace_context;
 
 use app::App;
 use config::{Config, Settings};
@@ -45,11 +51,11 @@ struct Http {
 impl Http {
     #[initialize]
     async fn initialize(ctx: &Context, config: Config) -> Result<Self> {
-        let Settings { address, access, tls, limits } = Settings::new(config)?;
+        let Settings { address, access, tls, limits, serves } = Settings::new(config)?;
         let listener = Listener::at(ctx, &address)?;
         let address = listener.address()?;
         let server = Server::start(listener, tls, limits, |stopped| {
-            App::new(ctx.clone(), access, stopped).routes()
+            App::new(ctx.clone(), access, serves, stopped).routes()
         });
         Ok(Http { address, server: Mutex::new(Some(server)) })
     }

@@ -2,6 +2,7 @@
 
 mod client;
 mod connections;
+mod events;
 mod secrets;
 
 use std::net::SocketAddr;

@@ -46,7 +46,7 @@ impl HttpClient {
         let (body, connection) =
             (body.to_string(), if self.keeps { "keep-alive" } else { "close" });
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: {connection}\r\n\
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: {connection}\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );
