@@ -20,13 +20,20 @@ use crate::{
     answer::Refused,
     body::{Bodies, Room},
     emit, health,
+    passing::{Channels, Keeps},
     server::Stopped,
+    sse,
+    streams::Streams,
 };
 
 /// What clients may do, as it is configured.
 pub(crate) struct Serves {
     /// What they may emit.
     pub(crate) emit: Vec<Pattern>,
+    /// What they may see pass.
+    pub(crate) watch: Vec<Pattern>,
+    pub(crate) keeps: Keeps,
+    pub(crate) streams: Streams,
     pub(crate) room: Room,
     /// What the handlers of an event may take in all.
     pub(crate) request_time: Duration,
@@ -40,20 +47,25 @@ pub(crate) struct App {
     pub(crate) emit: Vec<Pattern>,
     pub(crate) bodies: Bodies,
     pub(crate) request_time: Duration,
-    stopped: Stopped,
+    pub(crate) passing: Arc<Channels>,
+    pub(crate) streams: Streams,
+    pub(crate) stopped: Stopped,
 }
 
 pub(crate) type Shared = State<Arc<App>>;
 
 impl App {
     pub(crate) fn new(ctx: Context, access: Access, serves: Serves, stopped: Stopped) -> Self {
-        let Serves { emit, room, request_time } = serves;
-        App { ctx, access, emit, bodies: Bodies::new(room), request_time, stopped }
+        let Serves { emit, watch, keeps, streams, room, request_time } = serves;
+        let passing = Channels::new(ctx.clone(), watch, keeps, stopped.clone());
+        let bodies = Bodies::new(room);
+        App { ctx, access, emit, bodies, request_time, passing, streams, stopped }
     }
 
     pub(crate) fn routes(self) -> Router {
         let app = Arc::new(self);
         Router::new()
+            .route("/events", get(sse::get))
             .route("/events/{name}", post(emit::post))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))

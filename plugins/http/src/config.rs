@@ -9,7 +9,9 @@ use crate::{
     access::{Access, Token},
     app::Serves,
     body::Room,
+    passing::Keeps,
     server::Limits,
+    streams::Streams,
     tls::{self, TlsFiles},
 };
 
@@ -31,8 +33,19 @@ pub(crate) struct Config {
     origins: Vec<String>,
     /// What clients may emit: names and patterns of events.
     emit: Vec<String>,
+    /// What clients may see pass: names and patterns of events.
+    watch: Vec<String>,
     /// How many connections are served at once; further ones wait in the queue of the socket.
     max_connections: usize,
+    /// How many clients may look on at once.
+    max_streams: usize,
+    /// How many different patterns they may look at.
+    max_patterns: usize,
+    /// How many bytes of events are kept for each of these, so that a client that was away can go
+    /// on where it was.
+    resume_bytes: usize,
+    /// For how long, when nobody looks.
+    resume_seconds: u64,
     /// How many bytes the body of a request may have.
     max_body_bytes: usize,
     /// How many bytes may wait, of all requests that are not answered.
@@ -55,7 +68,12 @@ impl Default for Config {
             hosts: Vec::new(),
             origins: Vec::new(),
             emit: vec!["**".to_owned()],
+            watch: vec!["**".to_owned()],
             max_connections: 256,
+            max_streams: 128,
+            max_patterns: 32,
+            resume_bytes: 4 << 20,
+            resume_seconds: 60,
             max_body_bytes: 1 << 20,
             max_waiting_bytes: 64 << 20,
             idle_seconds: 30,
@@ -99,6 +117,13 @@ impl Settings {
             tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
             serves: Serves {
                 emit: patterns(&config.emit)?,
+                watch: patterns(&config.watch)?,
+                keeps: Keeps {
+                    channels: at_least_1("max_patterns", config.max_patterns)?,
+                    bytes: at_least_1("resume_bytes", config.resume_bytes)?,
+                    time: seconds("resume_seconds", config.resume_seconds)?,
+                },
+                streams: Streams::new(at_least_1("max_streams", config.max_streams)? as u32),
                 room: Room {
                     body_bytes: at_least_1("max_body_bytes", config.max_body_bytes)?,
                     waiting_bytes: at_least_1("max_waiting_bytes", config.max_waiting_bytes)?,

@@ -3,6 +3,7 @@
 //! | request | what |
 //! |---|---|
 //! | `POST /events/NAME` | emits: the answer is the report, or with `?wait=none` that it was sent |
+//! | `GET /events?pattern=..` | events that pass, as Server-Sent Events |
 //! | `GET /healthz` | whether the host answers |
 //! | `GET /readyz` | whether it has loaded its plugins and does not stop |
 //!
@@ -28,9 +29,12 @@ mod config;
 mod emit;
 mod health;
 mod listener;
+mod passing;
 mod query;
 mod report;
 mod server;
+mod sse;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -4,6 +4,7 @@ mod client;
 mod connections;
 mod events;
 mod secrets;
+mod sse;
 
 use std::net::SocketAddr;
 

@@ -3,7 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ksi_harness::Harness;
@@ -105,4 +105,29 @@ pub(super) fn not_found(stream: &mut (impl Read + Write)) -> std::io::Result<Ans
             return Ok(answer);
         }
     }
+}
+
+/// Reads on until there is such a text; all that was read since the last time.
+#[track_caller]
+pub(super) fn read_until(http: &Harness, stream: &mut TcpStream, text: &str) -> String {
+    let mut read = Vec::new();
+    stream.set_nonblocking(true).unwrap();
+    let begun = Instant::now();
+    let all = loop {
+        http.emitted();
+        let mut some = [0; 4_096];
+        match stream.read(&mut some) {
+            Ok(0) => panic!("it is closed behind {:?}", String::from_utf8_lossy(&read)),
+            Ok(count) => read.extend_from_slice(&some[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+        let all = String::from_utf8_lossy(&read);
+        if all.contains(text) {
+            break all.into_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "no {text} in {all}");
+    };
+    stream.set_nonblocking(false).unwrap();
+    all
 }
