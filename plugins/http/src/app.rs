@@ -24,6 +24,7 @@ use crate::{
     server::Stopped,
     sse,
     streams::Streams,
+    ws,
 };
 
 /// What clients may do, as it is configured.
@@ -67,6 +68,7 @@ impl App {
         Router::new()
             .route("/events", get(sse::get))
             .route("/events/{name}", post(emit::post))
+            .route("/ws", get(ws::get))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .fallback(not_found)
@@ -101,10 +103,11 @@ async fn attended(State(app): Shared, request: Request, next: Next) -> Response 
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if app.stopped.is_stopped() {
+    // One that becomes a WebSocket says so by the same header.
+    if app.stopped.is_stopped() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // Behind this answer, so that the client knows it before it asks the next one: over another
         // connection, which the next generation accepts.
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

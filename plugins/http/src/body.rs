@@ -42,6 +42,11 @@ impl Bodies {
         Bodies { room, left: Arc::new(Semaphore::new(room.waiting_bytes)) }
     }
 
+    /// The largest that there may be.
+    pub(crate) fn largest(&self) -> usize {
+        self.room.body_bytes
+    }
+
     /// All of a body.
     pub(crate) async fn arrive(&self, body: Body) -> Result<Arrived, Refused> {
         // Before the first byte, where the client says beforehand what it has.

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ksi_plugin_api::{EmitOptions, RawValue, json, named, validate_event_name};
+use serde::Deserialize;
 
 use crate::{
     answer::Refused,
@@ -21,9 +22,11 @@ use crate::{
 const ATTRIBUTE: &str = "ksi-attribute-";
 
 /// Whether somebody waits for the handlers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Wait {
     /// For all of them.
+    #[default]
     Report,
     /// For none.
     None,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POST /events/NAME` | emits: the answer is the report, or with `?wait=none` that it was sent |
 //! | `GET /events?pattern=..` | events that pass, as Server-Sent Events |
+//! | `/ws` | both over one WebSocket |
 //! | `GET /healthz` | whether the host answers |
 //! | `GET /readyz` | whether it has loaded its plugins and does not stop |
 //!
@@ -39,6 +40,7 @@ mod streams;
 mod tests;
 mod tls;
 mod trace_context;
+mod ws;
 
 use app::App;
 use config::{Config, Settings};
@@ -56,9 +58,10 @@ impl Http {
     #[initialize]
     async fn initialize(ctx: &Context, config: Config) -> Result<Self> {
         let Settings { address, access, tls, limits, serves } = Settings::new(config)?;
+        let streams = serves.streams.clone();
         let listener = Listener::at(ctx, &address)?;
         let address = listener.address()?;
-        let server = Server::start(listener, tls, limits, |stopped| {
+        let server = Server::start(listener, tls, limits, streams, |stopped| {
             App::new(ctx.clone(), access, serves, stopped).routes()
         });
         Ok(Http { address, server: Mutex::new(Some(server)) })

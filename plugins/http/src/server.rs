@@ -18,7 +18,10 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::listener::{AnyStream, Listener};
+use crate::{
+    listener::{AnyStream, Listener},
+    streams::Streams,
+};
 
 /// What a request's head may have, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -68,13 +71,16 @@ impl Server {
         listener: Listener,
         tls: Option<TlsAcceptor>,
         limits: Limits,
+        streams: Streams,
         routes: impl FnOnce(Stopped) -> Router,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let stopped = Stopped(stopped);
         let routes = TowerToHyperService::new(routes(stopped.clone()));
-        let serving =
-            tokio::spawn(serve(listener, Arc::new(Serving { tls, limits, routes, stopped })));
+        let serving = tokio::spawn(serve(
+            listener,
+            Arc::new(Serving { tls, limits, streams, routes, stopped }),
+        ));
         Server { stop, serving }
     }
 
@@ -91,6 +97,8 @@ impl Server {
 struct Serving {
     tls: Option<TlsAcceptor>,
     limits: Limits,
+    /// Those that are no connections of HTTP any more.
+    streams: Streams,
     routes: TowerToHyperService<Router>,
     stopped: Stopped,
 }
@@ -125,7 +133,11 @@ async fn serve(listener: Listener, serving: Arc<Serving>) {
     }
     // Whoever waits in the queue of the socket is accepted by the next generation.
     drop(listener);
-    let _ = timeout(DRAIN, connections.join_all()).await;
+    let ended = async {
+        connections.join_all().await;
+        serving.streams.ended().await;
+    };
+    let _ = timeout(DRAIN, ended).await;
 }
 
 impl Serving {
@@ -139,7 +151,8 @@ impl Serving {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.limits.idle);
         http.max_buf_size(LARGEST_HEAD);
-        let connection = http.serve_connection(TokioIo::new(stream), self.routes.clone());
+        let connection =
+            http.serve_connection(TokioIo::new(stream), self.routes.clone()).with_upgrades();
         let mut connection = pin!(connection);
         let mut stopped = self.stopped.clone();
         tokio::select! {

@@ -1,4 +1,4 @@
-//! How many clients look on at once.
+//! How many clients look on at once, and that all of them have gone.
 
 use std::sync::Arc;
 
@@ -24,5 +24,10 @@ impl Streams {
             let text = format!("{} clients look on already (max_streams)", self.count);
             Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", text)
         })
+    }
+
+    /// Until there is none.
+    pub(crate) async fn ended(&self) {
+        let _ = self.places.acquire_many(self.count).await;
     }
 }

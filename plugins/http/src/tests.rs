@@ -5,6 +5,7 @@ mod connections;
 mod events;
 mod secrets;
 mod sse;
+mod ws;
 
 use std::net::SocketAddr;
 
