@@ -1,14 +1,17 @@
 //! The plugin `http` in a real host.
 
 use std::{
+    io::Write,
     net::SocketAddr,
+    path::PathBuf,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
 };
 
 use serde_json::json;
 
-use crate::kit::{Ends, HostBuilder, HttpClient, Library, TestHost};
+use crate::kit::{Ends, HostBuilder, HttpClient, Library, TestHost, workspace};
 
 const FILE: &str = "libksi_http.so";
 
@@ -74,4 +77,63 @@ fn an_address_that_other_machines_reach_is_refused_without_a_token() {
     let host = TestHost::builder().plugin(FILE, &http()).config(open).start();
     let refused = host.until_refused(FILE);
     assert!(refused.contains("token_file"), "{refused}");
+}
+
+/// Says that a test was left out because something is missing that `.ci/run` installs; where that
+/// is required, as the variable says, it is a failure.
+fn left_out(variable: &str, missing: &str) {
+    assert!(std::env::var_os(variable).is_none_or(|it| it != "required"), "{missing}");
+    // Past the capture of the test's output.
+    let _ = writeln!(std::io::stderr().lock(), "a test was left out: {missing}");
+}
+
+/// Prometheus' own tool: where `.ci/run` has put it, or wherever it is installed.
+fn promtool() -> Option<PathBuf> {
+    let places = [workspace().join("target/prometheus/usr/bin/promtool"), "promtool".into()];
+    let runs = |path: &PathBuf| {
+        let mut promtool = Command::new(path);
+        let ran = promtool.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        ran.is_ok_and(|status| status.success())
+    };
+    let found = places.into_iter().find(runs);
+    if found.is_none() {
+        left_out("KSI_TEST_PROMTOOL", "there is no promtool: it is in Debian's package prometheus");
+    }
+    found
+}
+
+/// What `promtool check metrics` says, and whether it has nothing against the text.
+fn checked(promtool: &PathBuf, metrics: &str) -> (bool, String) {
+    let mut command = Command::new(promtool);
+    let command = command.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    process.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn promtool_has_nothing_against_the_metrics_and_they_are_what_the_host_counts() {
+    let host = host().plugin("libhello.so", &Library::of("hello")).start();
+    let mut http = HttpClient::new(address(&host), true);
+    for body in [json!({"name": "Ada"}), json!({"name": "Bob"}), json!({"nme": "Eve"})] {
+        http.post("/events/greet:request", &body).unwrap();
+    }
+    let (status, metrics) = http.get("/metrics").unwrap();
+    assert_eq!(status, 200, "{metrics}");
+    for line in [
+        r#"ksi_calls_total{handler="greet",outcome="replied",plugin="hello"} 2"#,
+        r#"ksi_calls_total{handler="greet",outcome="failed",plugin="hello"} 1"#,
+        r#"ksi_plugin_generation{plugin="http"} 1"#,
+        r#"ksi_status{status="healthy"} 1"#,
+        "ksi_plugins 2",
+        "# TYPE ksi_calls_total counter",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line} is missing:\n{metrics}");
+    }
+    let Some(promtool) = promtool() else { return };
+    assert_eq!(checked(&promtool, &metrics), (true, String::new()));
+    let renamed = metrics.replace("ksi_calls_total", "ksi_calls");
+    let (is_well, said) = checked(&promtool, &renamed);
+    assert!(!is_well && said.contains("_total"), "the check sees what is wrong: {said}");
 }

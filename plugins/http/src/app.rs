@@ -19,7 +19,7 @@ use crate::{
     access::{Access, Admitted},
     answer::Refused,
     body::{Bodies, Room},
-    emit, health,
+    emit, health, metrics,
     passing::{Channels, Keeps},
     server::Stopped,
     sse,
@@ -69,6 +69,7 @@ impl App {
             .route("/events", get(sse::get))
             .route("/events/{name}", post(emit::post))
             .route("/ws", get(ws::get))
+            .route("/metrics", get(metrics::get))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .fallback(not_found)

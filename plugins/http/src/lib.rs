@@ -5,6 +5,7 @@
 //! | `POST /events/NAME` | emits: the answer is the report, or with `?wait=none` that it was sent |
 //! | `GET /events?pattern=..` | events that pass, as Server-Sent Events |
 //! | `/ws` | both over one WebSocket |
+//! | `GET /metrics` | what the host counts, for Prometheus |
 //! | `GET /healthz` | whether the host answers |
 //! | `GET /readyz` | whether it has loaded its plugins and does not stop |
 //!
@@ -30,6 +31,7 @@ mod config;
 mod emit;
 mod health;
 mod listener;
+mod metrics;
 mod passing;
 mod query;
 mod report;

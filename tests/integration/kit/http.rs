@@ -14,8 +14,6 @@ use super::PATIENCE;
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,
-    /// Whether the server closes the connection behind it.
-    closes: bool,
 }
 
 /// Over a connection for each request, or over one that it keeps for as long as the server says.
@@ -31,8 +29,19 @@ impl HttpClient {
         HttpClient { address, keeps, open: None, connections: 0 }
     }
 
-    /// Posts JSON. Nothing is tried twice: a connection that is closed without a word is an error.
+    /// Posts JSON.
     pub(crate) fn post(&mut self, path: &str, body: &Value) -> io::Result<Answer> {
+        let (status, body) = self.ask("POST", path, &body.to_string())?;
+        Ok(Answer { status, body: serde_json::from_str(&body)? })
+    }
+
+    /// What is there, as text.
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<(u16, String)> {
+        self.ask("GET", path, "")
+    }
+
+    /// Nothing is tried twice: a connection that is closed without a word is an error.
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
         let mut stream = match self.open.take() {
             Some(stream) => stream,
             None => {
@@ -43,23 +52,23 @@ impl HttpClient {
                 BufReader::new(stream)
             }
         };
-        let (body, connection) =
-            (body.to_string(), if self.keeps { "keep-alive" } else { "close" });
+        let connection = if self.keeps { "keep-alive" } else { "close" };
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: {connection}\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: {connection}\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.get_mut().write_all(request.as_bytes())?;
-        let answer = read_answer(&mut stream)?;
-        if self.keeps && !answer.closes {
+        let (status, body, closes) = read_answer(&mut stream)?;
+        if self.keeps && !closes {
             self.open = Some(stream);
         }
-        Ok(answer)
+        Ok((status, body))
     }
 }
 
-fn read_answer(from: &mut impl BufRead) -> io::Result<Answer> {
+/// Status, body, and whether the server closes the connection behind it.
+fn read_answer(from: &mut impl BufRead) -> io::Result<(u16, String, bool)> {
     let mut lines = Vec::<String>::new();
     while lines.last().is_none_or(|line| !line.is_empty()) {
         let mut line = String::new();
@@ -76,5 +85,6 @@ fn read_answer(from: &mut impl BufRead) -> io::Result<Answer> {
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
     let closes = header("connection:") == Some("close");
-    Ok(Answer { status, body: serde_json::from_slice(&body)?, closes })
+    let body = String::from_utf8(body).map_err(|_| invalid())?;
+    Ok((status, body, closes))
 }
