@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::kit::{Library, OutsideCrate, TestHost, error_of, put, until};
+use crate::kit::{HostBuilder, Library, OutsideCrate, TestHost, error_of, put, until};
 
 /// A plugin that sends `order:placed` with this field beside its number, and replies with the same.
 fn shop(version: &str, field: &str) -> String {
@@ -119,15 +119,16 @@ pub(crate) fn built() -> &'static Built {
 
 /// A host with a plugin that sends `order:placed` and one that takes it.
 pub(crate) fn host(config: &str) -> TestHost {
-    let built = built();
-    let host = TestHost::builder()
-        .plugin("shop.so", &built.shop[0])
-        .plugin("stock.so", &built.stock[0])
-        .config(config)
-        .start();
+    let host = plugins(TestHost::builder()).config(config).start();
     host.until_live("shop", 1);
     host.until_live("stock", 1);
     host
+}
+
+/// The shop and the stock, for a host that has more.
+pub(crate) fn plugins(host: HostBuilder) -> HostBuilder {
+    let built = built();
+    host.plugin("shop.so", &built.shop[0]).plugin("stock.so", &built.stock[0])
 }
 
 fn last_error(host: &TestHost, plugin: &str) -> String {

@@ -9,9 +9,12 @@ use std::{
     thread,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::kit::{Ends, HostBuilder, HttpClient, Library, TestHost, workspace};
+use crate::{
+    contracts,
+    kit::{Ends, HostBuilder, HttpClient, Library, TestHost, workspace},
+};
 
 const FILE: &str = "libksi_http.so";
 
@@ -136,4 +139,51 @@ fn promtool_has_nothing_against_the_metrics_and_they_are_what_the_host_counts() 
     let renamed = metrics.replace("ksi_calls_total", "ksi_calls");
     let (is_well, said) = checked(&promtool, &renamed);
     assert!(!is_well && said.contains("_total"), "the check sees what is wrong: {said}");
+}
+
+/// Prints what is wrong with a document, and nothing else.
+const VALIDATED: &str = r"
+const parser = require('@apidevtools/swagger-parser');
+const document = JSON.parse(require('fs').readFileSync(0, 'utf8'));
+parser.validate(document).then(() => {}, (error) => console.log(error.message));
+";
+
+/// What a validator of OpenAPI finds wrong. Where there is none, nothing.
+fn validated(document: &Value) -> Option<String> {
+    let modules = workspace().join("target/openapi/node_modules");
+    if !modules.join("@apidevtools/swagger-parser").is_dir() {
+        left_out(
+            "KSI_TEST_OPENAPI",
+            "there is no validator of OpenAPI: npm install --prefix target/openapi --ignore-scripts \
+             @apidevtools/swagger-parser@12",
+        );
+        return None;
+    }
+    let mut node = Command::new("node");
+    let node = node.args(["-e", VALIDATED]).env("NODE_PATH", modules);
+    let mut process = node.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    process.stdin.take().unwrap().write_all(document.to_string().as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success());
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_validator_of_openapi_has_nothing_against_the_document_of_the_live_plugins_events() {
+    let host = contracts::plugins(host()).start();
+    let mut http = HttpClient::new(address(&host), true);
+    let (status, text) = http.get("/openapi.json").unwrap();
+    assert_eq!(status, 200, "{text}");
+    let mut document: Value = serde_json::from_str(&text).unwrap();
+    let buy = &document["paths"]["/events/shop:buy"]["post"];
+    assert_eq!(buy["operationId"], "shop:buy");
+    let schema = &buy["requestBody"]["content"]["application/json"]["schema"];
+    let place = schema["$ref"].as_str().and_then(|it| it.strip_prefix('#')).unwrap();
+    let number = &document.pointer(place).unwrap()["properties"]["number"];
+    assert_eq!(number["type"], "integer", "{document:#}");
+    assert!(document["paths"]["/events/order:placed"].is_object(), "{document:#}");
+    let Some(found) = validated(&document) else { return };
+    assert_eq!(found, "");
+    document["paths"]["/events/shop:buy"]["post"]["requestBody"]["content"] = json!(7);
+    assert_ne!(validated(&document).unwrap(), "", "the check sees what is wrong");
 }

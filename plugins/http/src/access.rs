@@ -111,6 +111,10 @@ impl Access {
         Ok(Access { is_local, token, hosts, origins: origins.collect::<Result<_>>()? })
     }
 
+    pub(crate) fn needs_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Whether a request may go on.
     pub(crate) fn admits(&self, head: &Parts) -> Result<Admitted, Refused> {
         let headers = &head.headers;

@@ -19,7 +19,7 @@ use crate::{
     access::{Access, Admitted},
     answer::Refused,
     body::{Bodies, Room},
-    emit, health, metrics,
+    emit, health, metrics, openapi,
     passing::{Channels, Keeps},
     server::Stopped,
     sse,
@@ -63,12 +63,17 @@ impl App {
         App { ctx, access, emit, bodies, request_time, passing, streams, stopped }
     }
 
+    pub(crate) fn needs_token(&self) -> bool {
+        self.access.needs_token()
+    }
+
     pub(crate) fn routes(self) -> Router {
         let app = Arc::new(self);
         Router::new()
             .route("/events", get(sse::get))
             .route("/events/{name}", post(emit::post))
             .route("/ws", get(ws::get))
+            .route("/openapi.json", get(openapi::get))
             .route("/metrics", get(metrics::get))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))

@@ -6,6 +6,7 @@
 //! | `GET /events?pattern=..` | events that pass, as Server-Sent Events |
 //! | `/ws` | both over one WebSocket |
 //! | `GET /metrics` | what the host counts, for Prometheus |
+//! | `GET /openapi.json` | what the plugins' events take and reply, by OpenAPI |
 //! | `GET /healthz` | whether the host answers |
 //! | `GET /readyz` | whether it has loaded its plugins and does not stop |
 //!
@@ -32,6 +33,7 @@ mod emit;
 mod health;
 mod listener;
 mod metrics;
+mod openapi;
 mod passing;
 mod query;
 mod report;
