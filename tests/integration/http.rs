@@ -1,8 +1,8 @@
 //! The plugin `http` in a real host.
 
 use std::{
-    io::Write,
-    net::SocketAddr,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     contracts,
-    kit::{Ends, HostBuilder, HttpClient, Library, TestHost, workspace},
+    kit::{Ends, HostBuilder, HttpClient, Library, PATIENCE, TestHost, workspace},
 };
 
 const FILE: &str = "libksi_http.so";
@@ -80,6 +80,47 @@ fn an_address_that_other_machines_reach_is_refused_without_a_token() {
     let host = TestHost::builder().plugin(FILE, &http()).config(open).start();
     let refused = host.until_refused(FILE);
     assert!(refused.contains("token_file"), "{refused}");
+}
+
+/// Looks at some events, from behind a position, and reads until there is such a line.
+fn look(address: SocketAddr, position: &str, line: &str) -> (BufReader<TcpStream>, Vec<String>) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "GET /events?pattern=shop:* HTTP/1.1\r\nhost: localhost\r\nlast-event-id: {position}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    let lines = read_until(&mut stream, line);
+    (stream, lines)
+}
+
+fn read_until(stream: &mut impl BufRead, end: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in stream.lines() {
+        lines.push(line.unwrap());
+        if lines.last().is_some_and(|line| line.contains(end)) {
+            return lines;
+        }
+    }
+    panic!("it is closed behind {lines:?}");
+}
+
+#[test]
+fn a_client_that_looks_on_misses_no_event_over_a_replacement_of_the_plugin() {
+    let host = host().start();
+    let (address, mut client) = (address(&host), host.client());
+    let (mut stream, _) = look(address, "", "id: ");
+    let mut emit = |number: usize| client.reply("shop:sold", json!({"number": number}));
+    emit(1);
+    read_until(&mut stream, r#""data":{"number":1}"#);
+    let position = read_until(&mut stream, "id: ").pop().unwrap();
+    host.drop_in(FILE, &http().of_version(2));
+    read_until(&mut stream, "event: reconnect");
+    // Nobody looks.
+    emit(2);
+    let (_, lines) = look(address, position.trim_start_matches("id: "), r#"{"number":2}"#);
+    assert!(!lines.iter().any(|line| line.contains("missed")), "{lines:?}");
 }
 
 /// Says that a test was left out because something is missing that `.ci/run` installs; where that

@@ -56,11 +56,24 @@ pub(crate) struct App {
 pub(crate) type Shared = State<Arc<App>>;
 
 impl App {
-    pub(crate) fn new(ctx: Context, access: Access, serves: Serves, stopped: Stopped) -> Self {
-        let Serves { emit, watch, keeps, streams, room, request_time } = serves;
-        let passing = Channels::new(ctx.clone(), watch, keeps, stopped.clone());
-        let bodies = Bodies::new(room);
-        App { ctx, access, emit, bodies, request_time, passing, streams, stopped }
+    pub(crate) fn new(
+        ctx: Context,
+        access: Access,
+        serves: Serves,
+        passing: Arc<Channels>,
+        stopped: Stopped,
+    ) -> Self {
+        let Serves { emit, watch: _, keeps: _, streams, room, request_time } = serves;
+        App {
+            ctx,
+            access,
+            emit,
+            bodies: Bodies::new(room),
+            request_time,
+            passing,
+            streams,
+            stopped,
+        }
     }
 
     pub(crate) fn needs_token(&self) -> bool {

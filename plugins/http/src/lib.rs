@@ -20,7 +20,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ksi_plugin_api::prelude::*;
 
@@ -49,10 +49,12 @@ mod ws;
 use app::App;
 use config::{Config, Settings};
 use listener::Listener;
+use passing::{Channels, Passed};
 use server::Server;
 
 struct Http {
     address: String,
+    passing: Arc<Channels>,
     /// Until the shutdown takes it.
     server: Mutex<Option<Server>>,
 }
@@ -62,13 +64,22 @@ impl Http {
     #[initialize]
     async fn initialize(ctx: &Context, config: Config) -> Result<Self> {
         let Settings { address, access, tls, limits, serves } = Settings::new(config)?;
-        let streams = serves.streams.clone();
         let listener = Listener::at(ctx, &address)?;
         let address = listener.address()?;
-        let server = Server::start(listener, tls, limits, streams, |stopped| {
-            App::new(ctx.clone(), access, serves, stopped).routes()
-        });
-        Ok(Http { address, server: Mutex::new(Some(server)) })
+        let (stop, stopped) = server::stop();
+        let passing =
+            Channels::new(ctx.clone(), serves.watch.clone(), serves.keeps, stopped.clone());
+        passing.succeed().await;
+        let streams = serves.streams.clone();
+        let app = App::new(ctx.clone(), access, serves, passing.clone(), stopped.clone());
+        let server = Server::start(listener, tls, limits, streams, app.routes(), (stop, stopped));
+        Ok(Http { address, passing, server: Mutex::new(Some(server)) })
+    }
+
+    /// What clients were told of by now, for the next version.
+    #[event_handler("http:passed")]
+    async fn passed(&self, _: &Context, _: Value) -> Result<Vec<Passed>> {
+        Ok(self.passing.passed())
     }
 
     /// Where it listens.

@@ -4,6 +4,7 @@
 //! back, a client that was away goes on where it was.
 
 mod channel;
+mod succession;
 mod told;
 
 use std::{
@@ -17,6 +18,7 @@ use ksi_plugin_api::{Context, Pattern, Watch, Watched};
 
 use channel::{Channel, What};
 pub(crate) use channel::{Reader, Step};
+pub(crate) use succession::Passed;
 
 use crate::{answer::Refused, server::Stopped};
 
@@ -74,9 +76,18 @@ impl Channels {
                 Refused::new(StatusCode::BAD_REQUEST, "invalid_pattern", error.to_string())
             })?;
         }
+        // Under the lock, so that it is not closed meanwhile.
         let mut open = self.open();
+        self.channel(&mut open, patterns).map(|channel| Reader::of(channel, after))
+    }
+
+    fn channel(
+        self: &Arc<Self>,
+        open: &mut BTreeMap<Vec<String>, Arc<Channel>>,
+        patterns: Vec<String>,
+    ) -> Result<Arc<Channel>, Refused> {
         if let Some(channel) = open.get(&patterns) {
-            return Ok(Reader::of(channel.clone(), after));
+            return Ok(channel.clone());
         }
         if open.len() >= self.keeps.channels {
             let text = "as many different patterns are watched as may be (max_patterns)";
@@ -85,9 +96,8 @@ impl Channels {
         let watch = self.watch(&patterns)?;
         let channel = Arc::new(Channel::new(patterns.clone(), self.keeps.bytes));
         open.insert(patterns, channel.clone());
-        let reader = Reader::of(channel.clone(), after);
-        tokio::spawn(self.clone().fill(channel, watch));
-        Ok(reader)
+        tokio::spawn(self.clone().fill(channel.clone(), watch));
+        Ok(channel)
     }
 
     fn watch(&self, patterns: &[String]) -> Result<Watch, Refused> {
@@ -112,11 +122,12 @@ impl Channels {
             match step {
                 Some(Watched::Event(event)) => {
                     if self.watch.iter().any(|pattern| pattern.matches(event.info().name())) {
-                        channel.add(told::told(&event));
+                        let (id, what) = told::told(&event);
+                        channel.add(Some(id), what);
                     }
                 }
                 Some(Watched::Missed(count)) => {
-                    channel.add(What::Missed(count));
+                    channel.add(None, What::Missed(count));
                     match self.watch(channel.patterns()) {
                         Ok(anew) => watch = anew,
                         Err(_) => break,

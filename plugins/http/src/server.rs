@@ -45,6 +45,15 @@ pub(crate) struct Limits {
     pub(crate) write: Duration,
 }
 
+/// Has all that serves end.
+pub(crate) struct Stop(watch::Sender<bool>);
+
+/// For a server, and for those who are told.
+pub(crate) fn stop() -> (Stop, Stopped) {
+    let (stop, stopped) = watch::channel(false);
+    (Stop(stop), Stopped(stopped))
+}
+
 /// Tells whoever serves that the plugin goes.
 #[derive(Clone)]
 pub(crate) struct Stopped(watch::Receiver<bool>);
@@ -61,7 +70,7 @@ impl Stopped {
 }
 
 pub(crate) struct Server {
-    stop: watch::Sender<bool>,
+    stop: Stop,
     serving: JoinHandle<()>,
 }
 
@@ -72,11 +81,10 @@ impl Server {
         tls: Option<TlsAcceptor>,
         limits: Limits,
         streams: Streams,
-        routes: impl FnOnce(Stopped) -> Router,
+        routes: Router,
+        (stop, stopped): (Stop, Stopped),
     ) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let stopped = Stopped(stopped);
-        let routes = TowerToHyperService::new(routes(stopped.clone()));
+        let routes = TowerToHyperService::new(routes);
         let serving = tokio::spawn(serve(
             listener,
             Arc::new(Serving { tls, limits, streams, routes, stopped }),
@@ -86,7 +94,7 @@ impl Server {
 
     /// Accepts nothing more, and returns when all that was accepted is answered.
     pub(crate) async fn stop(self) {
-        self.stop.send_replace(true);
+        self.stop.0.send_replace(true);
         if let Err(error) = self.serving.await {
             ksi_plugin_api::tracing::error!("the server has ended before: {error}");
         }

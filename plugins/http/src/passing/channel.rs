@@ -1,4 +1,7 @@
 //! The last events of some patterns, and where each client is among them.
+//!
+//! A position is the number that the host has given to the event that a client got last: it means
+//! the same to every channel of these patterns, in the next version of the plugin too.
 
 use std::{
     collections::VecDeque,
@@ -8,10 +11,19 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-/// What was added, with its number: they are counted from 1 on.
+/// Of so many events it is known that they have passed.
+const HISTORY: usize = 1_024;
+
+/// The place of the first event, so that there are places before it for those of the version
+/// before.
+const FIRST: u64 = 1 << 32;
+
+/// What was added, with its place in the channel.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    number: u64,
+    place: u64,
+    /// The host's number for it.
+    id: u64,
     what: What,
 }
 
@@ -25,8 +37,6 @@ pub(crate) enum What {
 
 pub(crate) struct Channel {
     patterns: Vec<String>,
-    /// Whose numbers they are: those of another channel mean other events.
-    epoch: u64,
     ring: Mutex<Ring>,
     /// That something was added, or it has ended.
     news: watch::Sender<()>,
@@ -35,7 +45,10 @@ pub(crate) struct Channel {
 
 struct Ring {
     entries: VecDeque<Arc<Entry>>,
-    /// The number of the next one.
+    /// What has passed, also before the first entry: the last of them is at the place before
+    /// `next`. It begins with a number that is no event's, for clients that have none yet.
+    history: VecDeque<u64>,
+    /// The place of the next one.
     next: u64,
     bytes: usize,
     limit: usize,
@@ -45,10 +58,16 @@ struct Ring {
 impl Channel {
     pub(super) fn new(patterns: Vec<String>, limit: usize) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ring = Ring { entries: VecDeque::new(), next: 1, bytes: 0, limit, has_ended: false };
+        let ring = Ring {
+            entries: VecDeque::new(),
+            history: VecDeque::from([since.as_nanos() as u64]),
+            next: FIRST,
+            bytes: 0,
+            limit,
+            has_ended: false,
+        };
         Channel {
             patterns,
-            epoch: since.as_nanos() as u64,
             ring: Mutex::new(ring),
             news: watch::channel(()).0,
             readers: watch::channel(0).0,
@@ -59,9 +78,27 @@ impl Channel {
         &self.patterns
     }
 
-    pub(super) fn add(&self, what: What) {
-        self.ring().add(what);
+    /// Adds an event with the host's number for it, or that some were missed behind the last one.
+    pub(super) fn add(&self, id: Option<u64>, what: What) {
+        self.ring().add(id, what);
         self.news.send_replace(());
+    }
+
+    /// What has passed, for the next version of the plugin.
+    pub(super) fn history(&self) -> Vec<u64> {
+        self.ring().history.iter().copied().collect()
+    }
+
+    /// Puts what has passed for the version before in front of what has passed here.
+    pub(super) fn follow(&self, before: Vec<u64>) {
+        let mut ring = self.ring();
+        // Nobody has been given the number that it began with.
+        ring.history.pop_front();
+        let mut all: VecDeque<u64> = before.into();
+        all.retain(|id| !ring.history.contains(id));
+        all.append(&mut ring.history);
+        ring.history = all;
+        ring.shorten();
     }
 
     /// Nothing is added any more.
@@ -91,24 +128,45 @@ impl Channel {
 }
 
 impl Ring {
-    fn add(&mut self, what: What) {
+    fn add(&mut self, id: Option<u64>, what: What) {
         // One that is larger than all that may be kept, nobody could be given.
         let what = match what {
             What::Event(text) if text.len() > self.limit => What::Missed(1),
             what => what,
         };
         self.bytes += what.bytes();
-        self.entries.push_back(Arc::new(Entry { number: self.next, what }));
+        let id = id.or(self.history.back().copied()).unwrap_or_default();
+        self.entries.push_back(Arc::new(Entry { place: self.next, id, what }));
+        self.history.push_back(id);
         self.next += 1;
         while self.bytes > self.limit && self.entries.len() > 1 {
             if let Some(oldest) = self.entries.pop_front() {
                 self.bytes -= oldest.what.bytes();
             }
         }
+        self.shorten();
+    }
+
+    /// Always further back than what is kept, by one at least: behind that a client may be.
+    fn shorten(&mut self) {
+        let most = HISTORY.max(self.entries.len() + 1);
+        self.history.drain(..self.history.len().saturating_sub(most));
     }
 
     fn first(&self) -> u64 {
         self.next - self.entries.len() as u64
+    }
+
+    /// The host's number of what is no longer there.
+    fn before_first(&self) -> u64 {
+        let before = self.history.len().checked_sub(self.entries.len() + 1);
+        before.and_then(|place| self.history.get(place)).copied().unwrap_or_default()
+    }
+
+    /// The place behind a position, if it is known.
+    fn behind(&self, id: u64) -> Option<u64> {
+        let found = self.history.iter().position(|known| *known == id)?;
+        Some(self.next - (self.history.len() - 1 - found) as u64)
     }
 }
 
@@ -149,8 +207,10 @@ impl Entry {
 /// Where a client is in a channel.
 pub(crate) struct Reader {
     channel: Arc<Channel>,
-    /// What it gets next.
+    /// The place of what it gets next.
     next: u64,
+    /// The host's number of what it got last.
+    last: u64,
     /// It was behind a position that is not of this channel.
     is_lost: bool,
     /// Nothing was given yet.
@@ -162,15 +222,16 @@ impl Reader {
     /// From now on, or from behind a position.
     pub(super) fn of(channel: Arc<Channel>, after: Option<&str>) -> Self {
         channel.readers.send_modify(|readers| *readers += 1);
-        let now = channel.ring().next;
-        let known = after.and_then(|text| {
-            let (epoch, number) = text.split_once('-')?;
-            let epoch = u64::from_str_radix(epoch, 16).ok()?;
-            let next = number.parse::<u64>().ok()?.checked_add(1)?;
-            (epoch == channel.epoch && next <= now).then_some(next)
-        });
+        let (known, now, newest) = {
+            let ring = channel.ring();
+            let id = after.and_then(|text| u64::from_str_radix(text, 16).ok());
+            let known = id.and_then(|id| Some((ring.behind(id)?, id)));
+            (known, ring.next, ring.history.back().copied().unwrap_or_default())
+        };
+        let (next, last) = known.unwrap_or((now, newest));
         Reader {
-            next: known.unwrap_or(now),
+            next,
+            last,
             is_lost: after.is_some() && known.is_none(),
             is_new: true,
             news: channel.news.subscribe(),
@@ -180,7 +241,7 @@ impl Reader {
 
     /// Behind what was given so far.
     pub(crate) fn position(&self) -> String {
-        format!("{:x}-{}", self.channel.epoch, self.next - 1)
+        format!("{:x}", self.last)
     }
 
     /// What comes next. One that is dropped before it is ready has taken nothing.
@@ -205,14 +266,14 @@ impl Reader {
         let first = ring.first();
         if self.next < first {
             let count = first - self.next;
-            self.next = first;
+            (self.next, self.last) = (first, ring.before_first());
             // Whoever comes back was not slow, but away.
             return Some(if is_new { Step::Missed(Some(count)) } else { Step::Late(count) });
         }
         let place = usize::try_from(self.next - first).unwrap_or(usize::MAX);
         match ring.entries.get(place) {
             Some(entry) => {
-                self.next = entry.number + 1;
+                (self.next, self.last) = (entry.place + 1, entry.id);
                 Some(match entry.what {
                     What::Event(_) => Step::Event(entry.clone()),
                     What::Missed(count) => Step::Missed(Some(count)),
@@ -238,7 +299,9 @@ mod tests {
     }
 
     fn add(channel: &Channel, text: &str) {
-        channel.add(What::Event(text.into()));
+        // The host's numbers rise.
+        let id = channel.history().last().unwrap() + 7;
+        channel.add(Some(id), What::Event(text.into()));
     }
 
     fn taken(reader: &mut Reader) -> String {
@@ -280,7 +343,7 @@ mod tests {
         assert_eq!([(); 3].map(|()| taken(&mut slow)), ["thr", "fou", "None"]);
         let mut back = Reader::of(channel.clone(), Some(&position));
         assert_eq!([(); 2].map(|()| taken(&mut back)), ["Some(Missed(Some(2)))", "thr"]);
-        for position in ["", "x", "1-1", &format!("{:x}-9", channel.epoch)] {
+        for position in ["", "x", "1-1", "1"] {
             let mut lost = Reader::of(channel.clone(), Some(position));
             let steps = [(); 2].map(|()| taken(&mut lost));
             assert_eq!(steps, ["Some(Missed(None))", "None"], "{position}");
@@ -295,5 +358,45 @@ mod tests {
         assert_eq!(taken(&mut reader), "Some(Missed(Some(1)))");
         channel.end();
         assert_eq!(taken(&mut reader), "Some(Ended)");
+    }
+
+    #[test]
+    fn the_next_version_goes_on_where_clients_of_the_one_before_were() {
+        let (old, new) = (channel(10_000), channel(10_000));
+        let both = |text: &str| {
+            let id = old.history().last().unwrap() + 7;
+            for channel in [&old, &new] {
+                channel.add(Some(id), What::Event(text.into()));
+            }
+        };
+        let positions: Vec<String> = (0..4)
+            .map(|number| {
+                let before = Reader::of(old.clone(), None).position();
+                match number {
+                    0 | 1 => add(&old, "seen by the old one alone"),
+                    _ => both(&number.to_string()),
+                }
+                before
+            })
+            .collect();
+        new.follow(old.history());
+        both("last");
+        let seen = |position: &str| {
+            let mut reader = Reader::of(new.clone(), Some(position));
+            [(); 3].map(|()| taken(&mut reader))
+        };
+        assert_eq!(seen(&positions[0]), ["Some(Missed(Some(2)))", "2", "3"]);
+        assert_eq!(seen(&positions[1]), ["Some(Missed(Some(1)))", "2", "3"]);
+        assert_eq!(seen(&positions[2]), ["2", "3", "last"]);
+        assert_eq!(seen(&positions[3]), ["3", "last", "None"]);
+    }
+
+    #[test]
+    fn what_is_known_to_have_passed_has_a_bound() {
+        let channel = channel(1);
+        (0..3_000).for_each(|_| add(&channel, "x"));
+        assert_eq!(channel.history().len(), HISTORY);
+        channel.follow((0..3_000).collect());
+        assert_eq!(channel.history().len(), HISTORY);
     }
 }

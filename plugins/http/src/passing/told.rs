@@ -16,7 +16,8 @@ struct Told<'a> {
     data: &'a RawValue,
 }
 
-pub(super) fn told(event: &Received) -> What {
+/// With the host's number for it.
+pub(super) fn told(event: &Received) -> (u64, What) {
     let info = event.info();
     let text = event.data::<Box<RawValue>>().ok().and_then(|data| {
         serde_json::to_string(&Told {
@@ -29,11 +30,12 @@ pub(super) fn told(event: &Received) -> What {
         })
         .ok()
     });
-    match text {
+    let what = match text {
         Some(text) => What::Event(in_one_line(text).into()),
         // A value that cannot become JSON.
         None => What::Missed(1),
-    }
+    };
+    (info.id(), what)
 }
 
 /// Within texts, JSON has line breaks as escapes alone: those that are there mean nothing.

@@ -78,7 +78,7 @@ fn what_was_missed_is_told_as_an_event_of_its_own() {
     let mut back = come_back(address, "pattern=shop:*", &position);
     let read = read_until(&http, &mut back, &format!("\"7 {last}\""));
     assert!(read.contains("event: missed\ndata: {\"count\":7}\n"), "{read}");
-    let mut lost = come_back(address, "pattern=shop:*", "18f0-3");
+    let mut lost = come_back(address, "pattern=shop:*", "18f0");
     let read = read_until(&http, &mut lost, "event: missed\ndata: {\"count\":null}\n");
     assert!(!read.contains("\"event\":\"shop:sold\""), "{read}");
 }
@@ -141,4 +141,26 @@ fn a_client_that_does_not_read_is_dropped() {
         http.emit("shop:sold", &large);
         http.take_emitted();
     }
+}
+
+#[test]
+fn whoever_comes_back_to_the_next_version_of_the_plugin_misses_nothing() {
+    let (http, address) = start(json!({}));
+    let (mut stream, begin) = look(&http, address, "pattern=shop:*");
+    http.emit("shop:sold", json!(1));
+    let position = last_id(&until(&http, &mut stream, "1"));
+    let client = std::thread::spawn(move || stream.read_to_string(&mut String::new()).unwrap());
+    let setup = Harness::setup::<Http>().config(json!({"address": "127.0.0.1:0"}));
+    http.replace_with(setup).unwrap();
+    client.join().unwrap();
+    // Nobody looks.
+    http.emit("shop:sold", json!(2));
+    http.emit("shop:sold", json!(3));
+    let mut stream = come_back(address, "pattern=shop:*", &position);
+    let read = until(&http, &mut stream, "3");
+    assert!(read.contains("\"data\":2}") && !read.contains("\"data\":1}"), "{read}");
+    assert!(!read.contains("missed"), "{read}");
+    let mut stream = come_back(address, "pattern=shop:*", &begin);
+    let read = until(&http, &mut stream, "3");
+    assert!(read.contains("event: missed\ndata: {\"count\":1}\n"), "{read}");
 }
