@@ -52,10 +52,13 @@ use serde::Deserialize;
 
 pub(crate) use self::changes::Changes;
 pub use self::contracts::{ContractPolicy, Contracts, ContractsOf, Validate};
+pub use self::fault::ConfigFault;
 pub use self::isolation::{
     Cgroup, Checkpoint, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Restart,
 };
+pub(crate) use self::listed::{Listed, listed};
 pub use self::metrics::Metrics;
+pub use self::origin::Origin;
 pub use self::problem::{ConfigError, Problem};
 pub use self::python::{InstallWith, Python, PythonOf};
 pub use self::recorder::Recorder;
@@ -66,9 +69,12 @@ pub use self::untrusted::UntrustedPlugins;
 
 mod changes;
 mod contracts;
+mod fault;
 mod file;
 mod isolation;
+mod listed;
 mod metrics;
+mod origin;
 mod problem;
 mod python;
 mod range;
@@ -141,6 +147,8 @@ pub struct Config {
     pub recorder: Recorder,
     /// The configuration of each plugin by its name, always JSON objects. TOML: `[plugin.NAME]`.
     pub plugins: BTreeMap<String, serde_json::Value>,
+    /// Where all that comes from.
+    pub(crate) origins: origin::Origins,
 }
 
 /// How long things may take. In TOML, durations are written as `"500ms"`, `"5s"` or `"1m 30s"`;
@@ -293,17 +301,35 @@ impl Config {
     /// The file cannot be read or is larger than 1 MiB, it is no TOML, a key is unknown or has the
     /// wrong type, or a value is out of its range.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(read)?;
-        file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(read)?;
-        if text.len() as u64 > LONGEST_FILE {
-            return Err(ConfigError::TooLong { path: path.to_owned() });
-        }
-        let absolute = std::path::absolute(path).map_err(read)?;
-        let folder = absolute.parent().unwrap_or(Path::new("/"));
-        file::parse(&text, folder)
+        let (text, folder) = text_of(path)?;
+        file::parse(&text, &folder)
             .map_err(|problem| ConfigError::Invalid { path: path.to_owned(), problem })
+    }
+
+    /// Looks for all that is wrong in a TOML file, and not for the first of it alone. Nothing is
+    /// wrong in one that [`from_file`](Self::from_file) reads.
+    ///
+    /// ```
+    /// let folder = tempfile::tempdir()?;
+    /// let file = folder.path().join("ksi.toml");
+    /// std::fs::write(&file, "[limits]\nworkers = -1\nconections = 7")?;
+    /// let faults = ksi_host::Config::faults_in(&file)?;
+    /// assert_eq!(faults.len(), 2);
+    /// assert!(faults[1].to_string().starts_with("line 3, column 1: unknown field `conections`"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The file cannot be read or is larger than 1 MiB.
+    pub fn faults_in(path: &Path) -> Result<Vec<ConfigFault>, ConfigError> {
+        let (text, folder) = text_of(path)?;
+        Ok(fault::faults(&text, &folder))
+    }
+
+    /// Notes that a key, as in `state.dir`, has its value from elsewhere than from the file, for
+    /// whoever asks the host for its settings.
+    pub fn said_by(&mut self, key: &str, origin: Origin) {
+        self.origins.say(key, origin);
     }
 
     /// Reads TOML text. Relative paths in it are relative to `folder`.
@@ -345,6 +371,19 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// What a file says, and the folder that its paths are relative to.
+fn text_of(path: &Path) -> Result<(String, PathBuf), ConfigError> {
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(read)?;
+    file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(read)?;
+    if text.len() as u64 > LONGEST_FILE {
+        return Err(ConfigError::TooLong { path: path.to_owned() });
+    }
+    let absolute = std::path::absolute(path).map_err(read)?;
+    Ok((text, absolute.parent().unwrap_or(Path::new("/")).to_owned()))
 }
 
 const MIB: usize = 1 << 20;

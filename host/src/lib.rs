@@ -34,10 +34,10 @@ mod text;
 
 pub use child_entry::answer_probe;
 pub use config::{
-    AfterDrain, Cgroup, Checkpoint, Config, ConfigError, ContractPolicy, Contracts, ContractsOf,
-    InstallWith, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Limits, Metrics, Problem,
-    Python, PythonOf, Recorder, Recovery, Reload, ReloadOf, ReloadPolicy, Restart, StateFiles,
-    Timeouts, UntrustedPlugins, Validate,
+    AfterDrain, Cgroup, Checkpoint, Config, ConfigError, ConfigFault, ContractPolicy, Contracts,
+    ContractsOf, InstallWith, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Limits,
+    Metrics, Origin, Problem, Python, PythonOf, Recorder, Recovery, Reload, ReloadOf, ReloadPolicy,
+    Restart, StateFiles, Timeouts, UntrustedPlugins, Validate,
     socket_path::{Environment, SocketPath, SocketPathError},
 };
 pub use control::{ClaimedSocket, ControlSocket, SocketError};

@@ -19,6 +19,7 @@ mod causes;
 mod check;
 mod cli;
 mod compare;
+mod config_file;
 mod configuration;
 mod connection;
 mod contracts;

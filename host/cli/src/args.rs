@@ -80,7 +80,7 @@ pub(crate) enum Command {
     Unload(Named),
     /// List the clients of the host, or end some of them
     Clients(Clients),
-    /// Have the host read its configuration file again, or show what that says
+    /// Check a configuration file, show what is in effect, or have the host read its file again
     #[command(subcommand)]
     Config(ConfigCommand),
     /// See, choose or give up what is kept of the plugins' state
@@ -353,12 +353,50 @@ pub(crate) struct StateOf {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
+    /// Say what is wrong in a configuration file, all of it, with its lines; no host is asked
+    Check(CheckConfig),
+    /// Show what is in effect in the running host, and where each value comes from
+    Show(ShownConfig),
     /// Read the file again: plugins whose own tables have changed are reloaded with them, `reload`
     /// holds from now on, and what needs a restart is named
     Reload(Printed),
     /// Show where plugins live by the configuration file, and what they may have and reach there;
     /// no host is asked
     Isolation(ShownIsolation),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit codes: 0 the file is valid, 1 it is not, 2 there is none, or it cannot be read.
+
+Example:
+  ksi config check ksi.toml")]
+pub(crate) struct CheckConfig {
+    /// The file [default: that of --config or KSI_CONFIG]
+    pub(crate) file: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A value comes from a line of the file, an option of the command line, a variable of the environment, or is the default.
+In plugins' tables, what looks like a secret by its name, and URLs with a password, are masked.
+
+Examples:
+  ksi config show --changed
+  ksi config show limits plugin.hello")]
+pub(crate) struct ShownConfig {
+    /// Only these keys, and what is in these tables
+    #[arg(value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
+    /// Leave out what is as by default
+    #[arg(long)]
+    pub(crate) changed: bool,
+    /// Print the host's answer as JSON, whole
+    #[arg(long, conflicts_with_all = ["keys", "changed"])]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

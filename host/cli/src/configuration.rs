@@ -1,4 +1,4 @@
-//! `ksi config reload`: the host reads its configuration again.
+//! `ksi config`: what a configuration file says, what of it is in effect, and having it read again.
 
 use ksi_wire::config::{Reconfigured, Reloaded};
 use serde_json::{json, value::RawValue};
@@ -8,6 +8,12 @@ use super::client::PATIENT;
 use super::exit::CommandFailure;
 use super::list::understood;
 use super::output;
+
+mod check;
+mod show;
+
+pub(crate) use check::check;
+pub(crate) use show::show;
 
 pub(crate) fn reload(common: &Common, args: Printed) -> Result<(), CommandFailure> {
     let answer: Box<RawValue> = common.client()?.ask("config:reload", &json!({}), PATIENT)?;

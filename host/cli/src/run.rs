@@ -1,5 +1,6 @@
 //! `ksi run`: a host on folders of plugins, until it is told to stop.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ksi_host::{
-    ChildEntry, ClaimedSocket, Config, Host, LockHolder, SocketError, SocketPath, StopHandle,
-    StopStage,
+    ChildEntry, ClaimedSocket, Config, Environment, Host, LockHolder, Origin, SocketError,
+    SocketPath, StopHandle, StopStage,
 };
 use tokio::sync::Notify;
 
@@ -110,24 +111,58 @@ pub(crate) fn run(
         None => Socket::Path(common.socket_path(&config)),
     };
     socket.look()?;
+    note_socket(&mut config, &socket, common);
     let default = Home::of_process().folder_for(socket.path())?;
     state_folder::settle(&mut config, args.kept_state, default)?;
     state_folder::settle_recovery(&mut config, socket.path());
     for plugin in &args.isolate {
         let refused = |problem| CommandFailure::Usage(format!("--isolate {plugin}: {problem}"));
         config.isolation.isolate(plugin).map_err(refused)?;
+        let key = match plugin.as_str() {
+            "all" => "isolation.default".to_owned(),
+            plugin => format!("isolation.plugins.{plugin}.mode"),
+        };
+        config.said_by(&key, option("--isolate"));
     }
-    config.pid_file = args.pid_file.or(config.pid_file);
+    if args.pid_file.is_some() {
+        config.said_by("host.pid_file", option("--pid-file"));
+        config.pid_file = args.pid_file;
+    }
     if !args.plugins.is_empty() {
+        config.said_by("host.plugin_dirs", option("--plugins"));
         config.plugin_dirs = args.plugins;
     }
     if config.plugin_dirs.is_empty() {
         std::fs::create_dir_all(DEFAULT_FOLDER).map_err(CommandFailure::host(
             "cannot make the folder ./ksi-plugins; name another with --plugins",
         ))?;
+        config.said_by("host.plugin_dirs", Origin::Default);
         config.plugin_dirs = vec![DEFAULT_FOLDER.into()];
     }
     serve(entry, config, held, socket, hang_up)
+}
+
+/// Notes which socket it is, and who has said so, for whoever asks for the settings.
+fn note_socket(config: &mut Config, socket: &Socket, common: &Common) {
+    let environment = Environment::of_process();
+    let is_set = |variable: &Option<OsString>| variable.as_ref().is_some_and(|it| !it.is_empty());
+    let variable = |name: &str| Origin::Environment { variable: name.to_owned() };
+    let said = match socket {
+        Socket::Given(_) => Some(variable("LISTEN_FDS")),
+        Socket::Path(_) if common.socket.is_some() => Some(option("--socket")),
+        Socket::Path(_) if is_set(&environment.ksi_socket) => Some(variable("KSI_SOCKET")),
+        Socket::Path(_) if config.socket.is_some() => None,
+        Socket::Path(_) if is_set(&environment.xdg_runtime_dir) => {
+            Some(variable("XDG_RUNTIME_DIR"))
+        }
+        Socket::Path(_) => Some(Origin::Default),
+    };
+    config.socket = Some(socket.path().to_owned());
+    said.into_iter().for_each(|said| config.said_by("host.socket", said));
+}
+
+fn option(name: &str) -> Origin {
+    Origin::CommandLine { option: name.to_owned() }
 }
 
 /// Runs a host until a signal or a client stops it.

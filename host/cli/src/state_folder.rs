@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use ksi_host::Config;
+use ksi_host::{Config, Origin};
 
 use super::args::{Common, KeptState};
 use super::exit::CommandFailure;
@@ -61,13 +61,24 @@ pub(crate) fn settle(
     wanted: KeptState,
     default: Option<PathBuf>,
 ) -> Result<(), CommandFailure> {
+    let said = |option: &str| Origin::CommandLine { option: option.to_owned() };
+    let (by_option, by_file) = (wanted.state.is_some(), config.state.dir.is_some());
     match choose(config, wanted, default)? {
         Chosen::Folder(folder) => {
             tracing::info!("the state of plugins is kept in {}", folder.display());
+            if by_option {
+                config.said_by("state.dir", said("--state"));
+                config.said_by("state.persist", said("--state"));
+            } else if !by_file {
+                config.said_by("state.dir", Origin::Default);
+            }
             (config.state.persist, config.state.dir) = (true, Some(folder));
         }
         Chosen::Nothing(because) => {
             tracing::info!("the state of plugins ends with this host: {because}");
+            if because.starts_with("--") {
+                config.said_by("state.persist", said(because));
+            }
             config.state.persist = false;
         }
         Chosen::NoPlace(why) => {
@@ -119,7 +130,10 @@ pub(crate) fn settle_recovery(config: &mut Config, socket: &Path) {
         }
     };
     match DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
-        Ok(()) => config.recovery.dir = Some(folder),
+        Ok(()) => {
+            config.said_by("recovery.dir", Origin::Default);
+            config.recovery.dir = Some(folder);
+        }
         Err(error) => tracing::warn!(
             "the next start will not know what this host died of, if it does: the folder {} cannot be made: {error}",
             folder.display()

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use ksi_kernel::router::host_handler::Failure;
-use ksi_wire::config::{Reconfigured, Reloaded};
+use ksi_wire::config::{Reconfigured, Reloaded, Setting, Shown};
 
-use super::{Nothing, handle_change};
+use super::{Nothing, handle, handle_change};
 use crate::{
     catalog::Described,
+    config::Origin,
     core::{
         Core,
-        settings::{ReconfiguredOutcome, ReloadConfigError},
+        settings::{ReconfiguredOutcome, ReloadConfigError, effective::EffectiveSetting},
     },
     plugin::announce::shown,
     text::causes::with_causes,
@@ -22,6 +23,29 @@ pub(super) fn register(core: &Arc<Core>) {
         "Reads the configuration file again, and applies what can be while the host runs.",
     );
     handle_change(core, reload, reload_config);
+    let show = Described::new(
+        "config:show",
+        "Every value that is in effect, and where it comes from. What looks like a secret is masked.",
+    );
+    handle(core, show, show_config);
+}
+
+async fn show_config(core: Arc<Core>, _: Nothing) -> Result<Shown, Failure> {
+    let effective = core.settings.effective();
+    let settings = effective.settings.into_iter().map(|setting| {
+        let EffectiveSetting { key, value, origin, is_masked, in_file } = setting;
+        let (from, by, line) = match origin {
+            Origin::Default => ("default", None, None),
+            Origin::File { line } => ("file", None, line),
+            Origin::CommandLine { option } => ("command_line", Some(option), None),
+            Origin::Environment { variable } => ("environment", Some(variable), None),
+            Origin::Program => ("program", None, None),
+        };
+        let line = line.map(|line| line as u64);
+        Setting { by, from: from.into(), in_file, key, line, masked: is_masked, value }
+    });
+    let settings = settings.collect();
+    Ok(Shown { file: effective.file.as_deref().map(shown), settings })
 }
 
 async fn reload_config(core: Arc<Core>, _: Nothing) -> Result<Reloaded, Failure> {

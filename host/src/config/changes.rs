@@ -40,6 +40,7 @@ impl Changes {
             metrics,
             recorder,
             plugins,
+            origins: _,
         } = new;
         changes.restart("host.plugin_dirs", *plugin_dirs != old.plugin_dirs);
         changes.restart("host.socket", *socket != old.socket);

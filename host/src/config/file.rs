@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+use toml::de::DeTable;
 
 use super::{
     Config, Contracts, Isolation, Limits, Metrics, Problem, Python, Recorder, Recovery, Reload,
-    StateFiles, Timeouts, UntrustedPlugins, range,
+    StateFiles, Timeouts, UntrustedPlugins, origin::Origins, range,
 };
 
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
@@ -18,6 +20,26 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         suggestion: suggestion(source.message()),
         source: Box::new(source),
     })?;
+    Ok(Config { origins: Origins::of_text(text), ..of_file(file, folder)? })
+}
+
+impl File {
+    /// Of what was read of a text. The error knows its place, and not the text.
+    pub(super) fn read(table: Spanned<DeTable<'_>>) -> Result<Self, toml::de::Error> {
+        File::deserialize(toml::Deserializer::from(table))
+    }
+}
+
+/// What a text was not read for, without its place.
+pub(super) fn told(error: &toml::de::Error) -> String {
+    match suggestion(error.message()) {
+        Some(key) => format!("{}; did you mean `{key}`?", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
+/// What a file says, with paths that are relative to `folder`.
+pub(super) fn of_file(file: File, folder: &Path) -> Result<Config, Problem> {
     let plugins = file.plugin.into_iter().map(|(name, table)| {
         let config = json(toml::Value::Table(table), &mut format!("plugin.{name}"))?;
         Ok((name, config))
@@ -44,6 +66,7 @@ pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
         metrics: file.metrics,
         recorder: file.recorder,
         plugins: plugins.collect::<Result<_, Problem>>()?,
+        origins: Origins::default(),
     };
     config.check()?;
     Ok(config)
@@ -67,7 +90,7 @@ fn no_empty_paths(host: &HostTable) -> Result<(), Problem> {
 /// The file as it is written; [`Config`] is what programs use.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct File {
+pub(super) struct File {
     host: HostTable,
     timeouts: Timeouts,
     limits: Limits,

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::origin::below;
+
 /// Why a configuration file was not accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -95,4 +97,20 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl Problem {
+    /// The key that it is about, as it is written.
+    pub(super) fn key(&self) -> Option<String> {
+        match self {
+            Self::Toml { .. } => None,
+            Self::OutOfRange { key, .. }
+            | Self::Limit { key, .. }
+            | Self::NotFinite { key, .. } => Some(key.clone()),
+            Self::NotATable { name } => Some(below("plugin", name)),
+            Self::NoPluginName { table, name } | Self::NoEventName { table, name, .. } => {
+                Some(below(table, name))
+            }
+        }
+    }
 }

@@ -39,6 +39,8 @@ use crate::{
     text::causes::with_causes,
 };
 
+pub(crate) mod effective;
+
 /// What became of a configuration that was read anew.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

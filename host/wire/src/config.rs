@@ -1,6 +1,7 @@
 //! `config:*`: the configuration while the host runs.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Word;
 
@@ -34,4 +35,38 @@ pub struct Reconfigured {
     pub reason: Option<Option<String>>,
     /// `reloaded`, `not_live` or `refused`.
     pub status: Word,
+}
+
+/// The reply to `config:show`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shown {
+    /// The configuration file; null where the host was started without one.
+    pub file: Option<String>,
+    /// Every value that is in effect.
+    pub settings: Vec<Setting>,
+}
+
+/// One value of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Setting {
+    /// The option or the variable that it was said by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// `default`, `file`, `command_line`, `environment` or `program`.
+    pub from: Word,
+    /// What the file says otherwise; it is not in effect.
+    #[serde(deserialize_with = "crate::there", skip_serializing_if = "Option::is_none")]
+    pub in_file: Option<Value>,
+    /// As in `limits.workers`.
+    pub key: String,
+    /// The line of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The value is not shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
+    /// The value; null where there is none.
+    pub value: Value,
 }

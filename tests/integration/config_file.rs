@@ -1,0 +1,82 @@
+//! What an operator is told of the configuration: what is wrong in the file, and what is in effect.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::kit::{Library, Ran, TestHost, ksi};
+
+fn check(folder: &Path, toml: &str, further: &[&str]) -> Ran {
+    let file = folder.join("ksi.toml");
+    fs::write(&file, toml).unwrap();
+    let arguments = [&["config", "check", file.to_str().unwrap()], further].concat();
+    ksi(&folder.join("no-host"), &arguments, "")
+}
+
+#[test]
+fn all_that_is_wrong_in_a_configuration_file_is_told_with_its_lines_and_without_a_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ksi.toml").display().to_string();
+    let good = "[limits]\nworkers = 3\n[plugin.hello]\nanything = true\n";
+    assert_eq!(check(folder.path(), good, &[]).ok(), format!("{file} is valid\n"));
+    let bad = "[limits]\nconections = 7\nworkers = 5000\n[timeouts]\nprobe = 5\n";
+    let ran = check(folder.path(), bad, &[]);
+    assert_eq!((ran.code, &*ran.stderr), (Some(1), ""));
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert!(lines[0].starts_with(&format!("{file}:2:1: unknown field `conections`")), "{lines:#?}");
+    assert!(lines[0].ends_with("did you mean `connections`?"), "{lines:#?}");
+    let range = format!("{file}:3:1: `limits.workers` is 5000, and must be from 0 to 1024");
+    assert_eq!(lines[1], range);
+    assert!(lines[2].starts_with(&format!("{file}:5:9: invalid type: integer `5`")), "{lines:#?}");
+    assert_eq!(lines.len(), 3);
+    let told: Value = serde_json::from_str(&check(folder.path(), bad, &["--json"]).stdout).unwrap();
+    assert_eq!(told["ok"], false);
+    assert_eq!(told["problems"][1]["key"], "limits.workers");
+    assert_eq!(told["problems"][1]["line"], 3);
+    let gone = ksi(Path::new("/none"), &["config", "check", "/none.toml"], "").fails(2);
+    assert!(gone.contains("/none.toml"), "{gone}");
+    let none = ksi(Path::new("/none"), &["config", "check"], "").fails(2);
+    assert!(none.contains("no file was named"), "{none}");
+}
+
+#[test]
+fn what_is_in_effect_is_shown_with_where_it_comes_from_and_without_secrets() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[limits]\nworkers = 3\n[plugin.chaos]\nlabel = 'before'\n[plugin.absent]\n")
+        .config("api_key = 'hunter2'\n[timeouts]\nhandler = '20s'")
+        .start();
+    let file = host.dir().join("ksi.toml");
+    let said = host.ksi(&["config", "show"]).ok();
+    let line = |key: &str| {
+        let found = said.lines().find(|line| line.starts_with(&format!("{key} ")));
+        found.expect(key).split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(said.lines().next(), Some(&*format!("configured by {}", file.display())));
+    assert_eq!(line("limits.workers"), "3 ksi.toml:2");
+    assert_eq!(line("limits.connections"), "256 default");
+    assert_eq!(line("timeouts.handler"), "\"20s\" ksi.toml:9");
+    assert_eq!(line("plugin.chaos.label"), "\"before\" ksi.toml:4");
+    assert_eq!(line("plugin.absent.api_key"), "(masked) ksi.toml:7");
+    assert!(line("host.plugin_dirs").ends_with(" --plugins"), "{said}");
+    assert!(line("host.socket").ends_with(" --socket"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+
+    // What the file says by now, and what that takes.
+    let changed = fs::read_to_string(&file).unwrap().replace("workers = 3", "# none\nworkers = 4");
+    fs::write(&file, changed.replace("20s", "21s")).unwrap();
+    host.ksi(&["config", "reload"]).ok();
+    let said = host.ksi(&["config", "show", "--changed", "limits", "timeouts.handler"]).ok();
+    let lines: Vec<&str> = said.lines().skip(2).collect();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words(lines[0]), "timeouts.handler \"20s\" ksi.toml, as it was", "{said}");
+    assert_eq!(words(lines[1]), "limits.workers 3 ksi.toml, as it was", "{said}");
+    let after = "in effect after a restart of the host";
+    assert_eq!(lines[2], format!("the file says timeouts.handler = \"21s\": {after}"));
+    assert_eq!(lines[3], format!("the file says limits.workers = 4: {after}"));
+    assert_eq!(lines.len(), 4);
+    let answer = host.client().emit("config:show", json!({})).to_string();
+    assert!(answer.contains("plugin.chaos.label") && !answer.contains("hunter2"), "{answer}");
+    let none = host.ksi(&["config", "show", "limit"]).fails(2);
+    assert!(none.contains("there is no key"), "{none}");
+}
