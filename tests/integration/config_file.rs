@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::kit::{Library, Ran, TestHost, ksi};
+use crate::kit::{Library, Ran, TestHost, ksi, until};
 
 fn check(folder: &Path, toml: &str, further: &[&str]) -> Ran {
     let file = folder.join("ksi.toml");
@@ -79,4 +79,36 @@ fn what_is_in_effect_is_shown_with_where_it_comes_from_and_without_secrets() {
     assert!(answer.contains("plugin.chaos.label") && !answer.contains("hunter2"), "{answer}");
     let none = host.ksi(&["config", "show", "limit"]).fails(2);
     assert!(none.contains("there is no key"), "{none}");
+}
+
+#[test]
+fn a_configuration_file_that_changes_is_taken_without_anybody_asking() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[plugin.chaos]\nlabel = 'before'")
+        .follow_config()
+        .start();
+    let file = host.dir().join("ksi.toml");
+    let label = || host.client().emit("chaos:version", json!({}))["label"].clone();
+    assert_eq!(label(), "before");
+    fs::write(&file, "[plugin.chaos]\nlabel = 'after'\n[limits]\nworkers = 7").unwrap();
+    until("the plugin has it", label, |label| *label == "after");
+    // What it cannot change, it names.
+    host.process.told("in effect after a restart of the host alone: limits.workers");
+
+    // A file that cannot be used changes nothing, is told of once, and shown for as long as it is so.
+    fs::write(&file, "[plugin.chaos]\nlabel = 'bad'\n[limits]\nworker = 7").unwrap();
+    host.process.told("the configuration stays as it is");
+    let said = host.ksi(&["config", "show", "plugin.chaos"]).ok();
+    assert!(said.contains("as it is now it cannot be used: ") && said.contains("worker"), "{said}");
+    assert_eq!(label(), "after");
+
+    // As editors and configuration management put it there: by another file of that name.
+    let new = host.dir().join("new.toml");
+    fs::write(&new, "[plugin.chaos]\nlabel = 'last'").unwrap();
+    fs::rename(&new, &file).unwrap();
+    until("the plugin has the last one", label, |label| *label == "last");
+    let said = host.ksi(&["config", "show", "plugin.chaos"]).ok();
+    assert!(said.contains("ksi.toml:2") && !said.contains("cannot be used"), "{said}");
+    assert_eq!(host.log_by_now().matches("the configuration stays as it is").count(), 1);
 }

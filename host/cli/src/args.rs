@@ -117,6 +117,9 @@ pub(crate) struct Run {
     /// every plugin; may be given several times
     #[arg(long, value_name = "NAME")]
     pub(crate) isolate: Vec<String>,
+    /// Read the configuration file again when somebody asks for it, and not when it has changed
+    #[arg(long)]
+    pub(crate) no_follow_config: bool,
     #[command(flatten)]
     pub(crate) kept_state: KeptState,
 }

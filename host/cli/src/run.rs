@@ -77,6 +77,15 @@ impl Socket {
     }
 }
 
+/// The configuration file that a host is started with.
+pub(crate) struct Held {
+    pub(crate) path: PathBuf,
+    /// What it says.
+    pub(crate) held: Config,
+    /// Whether it is read again when it has changed.
+    pub(crate) follow: bool,
+}
+
 /// What SIGHUP asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HangUp {
@@ -104,7 +113,8 @@ pub(crate) fn run(
     given: Option<GivenSocket>,
 ) -> Result<(), CommandFailure> {
     let mut config = common.configuration()?;
-    let held = common.held(&config);
+    let follow = !args.no_follow_config;
+    let held = common.held(&config).map(|(path, held)| Held { path, held, follow });
     let hang_up = HangUp::of_service(held.is_some());
     let socket = match given {
         Some(given) => Socket::Given(given),
@@ -169,7 +179,7 @@ fn option(name: &str) -> Origin {
 pub(crate) fn serve(
     entry: ChildEntry,
     config: Config,
-    held: Option<(PathBuf, Config)>,
+    held: Option<Held>,
     socket: Socket,
     hang_up: HangUp,
 ) -> Result<(), CommandFailure> {
@@ -195,7 +205,7 @@ pub(crate) fn serve(
 async fn until_stopped(
     entry: ChildEntry,
     config: Config,
-    held: Option<(PathBuf, Config)>,
+    held: Option<Held>,
     socket: Socket,
     hang_up: HangUp,
 ) -> Result<(), CommandFailure> {
@@ -213,8 +223,11 @@ async fn until_stopped(
     let pid_file = pid_file
         .map_err(CommandFailure::host("the file for the process's number cannot be written"))?;
     let mut host = Host::builder(entry).config(config).stopped_by(&stop);
-    if let Some((file, held)) = held {
-        host = host.config_file(file, held);
+    if let Some(Held { path, held, follow }) = held {
+        host = host.config_file(path, held);
+        if follow {
+            host = host.follow_config_file();
+        }
     }
     let starting = host.prepare().map_err(CommandFailure::host("the host cannot start"))?;
     // Clients can ask how far it is, and stop it, whatever a plugin does meanwhile.

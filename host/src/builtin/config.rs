@@ -45,7 +45,8 @@ async fn show_config(core: Arc<Core>, _: Nothing) -> Result<Shown, Failure> {
         Setting { by, from: from.into(), in_file, key, line, masked: is_masked, value }
     });
     let settings = settings.collect();
-    Ok(Shown { file: effective.file.as_deref().map(shown), settings })
+    let file = effective.file.as_deref().map(shown);
+    Ok(Shown { file, file_error: effective.file_error, settings })
 }
 
 async fn reload_config(core: Arc<Core>, _: Nothing) -> Result<Reloaded, Failure> {

@@ -40,51 +40,12 @@ use crate::{
 };
 
 pub(crate) mod effective;
+mod follow;
+mod reloaded;
 
-/// What became of a configuration that was read anew.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ConfigReloaded {
-    /// The file.
-    pub file: PathBuf,
-    /// Keys whose new values hold from now on, as in `reload.margin`.
-    pub applied: Vec<String>,
-    /// Keys whose new values need a restart of the host, as in `limits.connections`.
-    pub needs_restart: Vec<String>,
-    /// The plugins whose own configuration has changed.
-    pub plugins: Vec<Reconfigured>,
-}
+pub use reloaded::{ConfigReloaded, Reconfigured, ReconfiguredOutcome};
 
-/// A plugin whose configuration has changed.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Reconfigured {
-    /// The plugin.
-    pub plugin: String,
-    /// What became of it.
-    pub outcome: ReconfiguredOutcome,
-}
-
-/// What became of a plugin whose configuration has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReconfiguredOutcome {
-    /// It goes on with the new one, in this generation.
-    Reloaded {
-        /// The generation.
-        generation: u64,
-    },
-    /// It is not live, and gets the new one when it is loaded.
-    NotLive {
-        /// Why it could not be, if that was tried.
-        reason: Option<String>,
-    },
-    /// It goes on with the configuration before.
-    Refused {
-        /// Why it could not be reloaded with the new one.
-        reason: String,
-    },
-}
+use follow::Seen;
 
 /// Why a configuration was not read anew.
 #[derive(Debug, Error)]
@@ -129,6 +90,15 @@ pub(crate) enum Reread {
     Invalid(ConfigError),
 }
 
+/// The file that a host was started with.
+pub(crate) struct ConfigFile {
+    pub(crate) path: PathBuf,
+    /// What it held, before anything was changed in it.
+    pub(crate) held: Config,
+    /// Whether it is read again when it has changed.
+    pub(crate) is_followed: bool,
+}
+
 /// See the [module](self).
 pub(crate) struct Settings {
     file: Option<PathBuf>,
@@ -142,6 +112,10 @@ pub(crate) struct Settings {
     opened: Arc<sync::Mutex<()>>,
     /// Who has the lock of a plugin gives it its configuration. Taken before `reading`.
     locks: Arc<KeyedLock>,
+    /// Whether the file is read again when it has changed.
+    is_followed: bool,
+    /// What the file was when it was last read as a whole, and why it could not be used then.
+    last_read: Lock<(Seen, Option<String>)>,
 }
 
 #[derive(Clone)]
@@ -156,8 +130,9 @@ struct KnownConfig {
 
 impl Settings {
     /// For a host that starts with `config`, which was made of what the file held.
-    pub(crate) fn new(config: &Config, file: Option<(PathBuf, Config)>) -> Arc<Self> {
-        let (file, held) = file.unzip();
+    pub(crate) fn new(config: &Config, file: Option<ConfigFile>) -> Arc<Self> {
+        let is_followed = file.as_ref().is_some_and(|file| file.is_followed);
+        let (file, held) = file.map(|file| (file.path, file.held)).unzip();
         // The current folder may change.
         let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
         let held = held.unwrap_or_else(|| config.clone());
@@ -165,7 +140,28 @@ impl Settings {
         let known = Lock::new(Arc::new(KnownConfig { held, in_effect: config.clone(), newest }));
         let validates_clients = AtomicBool::new(validates_clients(config));
         let (reading, opened, locks) = Default::default();
-        Arc::new(Settings { file, known, validates_clients, reading, opened, locks })
+        // It was read by whoever starts the host, a moment ago.
+        let last_read = Lock::new((file.as_deref().map_or(Seen::Nothing, Seen::at), None));
+        Arc::new(Settings {
+            file,
+            known,
+            validates_clients,
+            reading,
+            opened,
+            locks,
+            is_followed,
+            last_read,
+        })
+    }
+
+    /// What the file was when it was last read as a whole.
+    fn seen(&self) -> Seen {
+        self.last_read.lock().0
+    }
+
+    /// Why the file could not be used when it was last read as a whole.
+    fn trouble(&self) -> Option<String> {
+        self.last_read.lock().1.clone()
     }
 
     fn known(&self) -> MutexGuard<'_, Arc<KnownConfig>> {
@@ -269,9 +265,15 @@ impl Core {
         let file = settings.file.clone().ok_or(ReloadConfigError::NoFile)?;
         let changes = {
             let _reading = settings.reading.lock().await;
+            // Before it is read: what is written meanwhile is read once more.
+            let seen = tokio::time::timeout(READ, Seen::of(file.clone())).await;
+            let seen = seen.ok().flatten().unwrap_or(Seen::Nothing);
             let new = settings.read(&file).await.inspect_err(|error| {
                 tracing::error!("the configuration stays as it is: {}", with_causes(error));
-            })?;
+            });
+            let trouble = new.as_ref().err().map(|error| with_causes(error).to_string());
+            *settings.last_read.lock() = (seen, trouble);
+            let new = new?;
             let changes = Changes::between(&settings.known().held, &new);
             settings.change(|known| {
                 let KnownConfig { held, in_effect, .. } = known;
@@ -355,57 +357,6 @@ impl Core {
             self.settings.take_plugin(plugin, &own);
         }
         configured
-    }
-}
-
-impl ConfigReloaded {
-    fn log(&self) {
-        let ConfigReloaded { file, applied, needs_restart, plugins } = self;
-        let file = file.display();
-        if applied.is_empty() && needs_restart.is_empty() && plugins.is_empty() {
-            tracing::info!("the configuration {file} was read again; nothing in it has changed");
-            return;
-        }
-        tracing::info!("the configuration {file} was read again");
-        if !applied.is_empty() {
-            tracing::info!("from now on: {}", applied.join(", "));
-        }
-        for Reconfigured { plugin, outcome } in plugins {
-            match outcome {
-                ReconfiguredOutcome::Reloaded { generation } => {
-                    tracing::info!(plugin, generation, "it has its new configuration");
-                }
-                ReconfiguredOutcome::NotLive { reason: None } => {
-                    tracing::info!(
-                        plugin,
-                        "it is not live; it gets its new configuration when it is loaded"
-                    );
-                }
-                ReconfiguredOutcome::NotLive { reason: Some(reason) } => {
-                    tracing::warn!(plugin, "its new configuration did not help: {reason}");
-                }
-                ReconfiguredOutcome::Refused { reason } => {
-                    tracing::warn!(plugin, "it goes on with the configuration before: {reason}");
-                }
-            }
-        }
-        if !needs_restart.is_empty() {
-            let keys = needs_restart.join(", ");
-            tracing::warn!(
-                "changed in the configuration, and in effect after a restart of the host alone: {keys}"
-            );
-        }
-    }
-}
-
-impl From<Configured> for ReconfiguredOutcome {
-    fn from(configured: Configured) -> Self {
-        let reason = |error: DeployError| with_causes(&error).to_string();
-        match configured {
-            Configured::Live(Deployed { generation, .. }) => Self::Reloaded { generation },
-            Configured::NotLive(error) => Self::NotLive { reason: error.map(reason) },
-            Configured::Refused(error) => Self::Refused { reason: reason(error) },
-        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config, Problem, UntrustedPlugins},
     core::{
         Core,
-        settings::{Settings, encoded_all},
+        settings::{ConfigFile, Settings, encoded_all},
     },
     crash::{Journal, JournalError},
     plugin::{
@@ -70,7 +70,7 @@ type Registered = Box<dyn FnOnce(&Router) + Send>;
 pub struct HostBuilder {
     entry: ChildEntry,
     config: Config,
-    file: Option<(PathBuf, Config)>,
+    file: Option<ConfigFile>,
     probe: Option<PathBuf>,
     stop: StopHandle,
     handlers: Vec<Registered>,
@@ -126,7 +126,14 @@ impl HostBuilder {
     /// The file that the configuration was read from, and what that held, before anything was
     /// changed in it: what [`Host::reload_config`] reads again and compares with.
     pub fn config_file(mut self, path: impl Into<PathBuf>, held: Config) -> Self {
-        self.file = Some((path.into(), held));
+        self.file = Some(ConfigFile { path: path.into(), held, is_followed: false });
+        self
+    }
+
+    /// Has the [file](Self::config_file) read again, as by [`Host::reload_config`], within two
+    /// seconds after it has changed.
+    pub fn follow_config_file(mut self) -> Self {
+        self.file.iter_mut().for_each(|file| file.is_followed = true);
         self
     }
 

@@ -108,6 +108,7 @@ impl StartingHost {
         host.0.follow(folders, changes).await;
         host.0.supervisor.keep_state_every(host.0.config.state.interval);
         host.0.warn_of_strange_tables();
+        host.0.follow_config();
         // Before anybody is told: who sends an event then is answered, and may be waited for by
         // those who are told.
         host.0.start_up.end();

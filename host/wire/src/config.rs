@@ -43,6 +43,9 @@ pub struct Reconfigured {
 pub struct Shown {
     /// The configuration file; null where the host was started without one.
     pub file: Option<String>,
+    /// Why it could not be used when it was last read; missing where it could.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_error: Option<String>,
     /// Every value that is in effect.
     pub settings: Vec<Setting>,
 }

@@ -22,6 +22,7 @@ use super::{
 pub(crate) struct HostBuilder {
     dir: tempfile::TempDir,
     config: String,
+    follow_config: bool,
     user: Option<u32>,
 }
 
@@ -36,6 +37,12 @@ impl HostBuilder {
     pub(crate) fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self.config.push('\n');
+        self
+    }
+
+    /// Has the host follow its configuration file. Others read it when a test has it read.
+    pub(crate) fn follow_config(mut self) -> Self {
+        self.follow_config = true;
         self
     }
 
@@ -108,6 +115,9 @@ impl HostBuilder {
         command.arg("--plugins").arg(self.plugins());
         command.arg("--socket").arg(self.socket());
         command.arg("--config").arg(config).args(isolated::arguments());
+        if !self.follow_config {
+            command.arg("--no-follow-config");
+        }
         command.env("TMPDIR", self.temporary());
         command.env("XDG_STATE_HOME", self.dir.path().join("state-home"));
         command.current_dir(self.dir.path());
@@ -131,7 +141,7 @@ impl TestHost {
         let dir = tempfile::Builder::new().prefix("ksi-test-").tempdir().unwrap();
         fs::create_dir(dir.path().join("plugins")).unwrap();
         fs::create_dir(dir.path().join("tmp")).unwrap();
-        HostBuilder { dir, config: String::new(), user: None }
+        HostBuilder { dir, config: String::new(), follow_config: false, user: None }
     }
 
     /// A host with the chaos plugin alone.

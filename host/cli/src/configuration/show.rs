@@ -17,7 +17,7 @@ pub(crate) fn show(common: &Common, args: ShownConfig) -> Result<(), CommandFail
     if args.json {
         return output::json(answer.get());
     }
-    let Shown { file, settings } = understood(&answer)?;
+    let Shown { file, file_error, settings } = understood(&answer)?;
     let shown: Vec<&Setting> = settings.iter().filter(|it| is_asked_for(it, &args)).collect();
     if shown.is_empty() && !args.keys.is_empty() {
         let keys = args.keys.join(", ");
@@ -28,6 +28,9 @@ pub(crate) fn show(common: &Common, args: ShownConfig) -> Result<(), CommandFail
         Some(file) => format!("configured by {file}"),
         None => "this host was started without a configuration file".to_owned(),
     }))?;
+    if let Some(error) = &file_error {
+        output::text(&output::plain(&format!("as it is now it cannot be used: {error}")))?;
+    }
     let columns = [Column::Text("KEY"), Column::Text("VALUE"), Column::Text("FROM")];
     let mut table = Table::new(&columns);
     for setting in &shown {

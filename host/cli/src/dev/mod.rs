@@ -27,7 +27,7 @@ mod sources;
 
 pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), CommandFailure> {
     let mut config = common.configuration()?;
-    let held = common.held(&config);
+    let held = common.held(&config).map(|(path, held)| run::Held { path, held, follow: true });
     let socket = Socket::Path(common.socket_path(&config));
     socket.look()?;
     let workspaces = discover(&args.paths)?;

@@ -16,6 +16,8 @@ const MASK: &str = "(masked)";
 pub(crate) struct Effective {
     /// The file that it was read from.
     pub(crate) file: Option<PathBuf>,
+    /// Why that could not be used when it was last read.
+    pub(crate) file_error: Option<String>,
     pub(crate) settings: Vec<EffectiveSetting>,
 }
 
@@ -36,7 +38,8 @@ pub(crate) struct EffectiveSetting {
 impl Settings {
     pub(crate) fn effective(&self) -> Effective {
         let known = self.known().clone();
-        Effective { file: self.file.clone(), settings: effective(&known) }
+        let file_error = self.trouble();
+        Effective { file: self.file.clone(), file_error, settings: effective(&known) }
     }
 }
 
