@@ -29,10 +29,14 @@ use crate::{
     error::{Error, Result},
     event::Emit,
     payload,
+    plugin::RawConfig,
     report::Report,
     scope::{Caller, Scope},
     subscriptions::SubscribeOptions,
-    types::{AwaitedReply, HandlerPayload, LentPayload, SubscribedPayload, SubscribedReply},
+    types::{
+        AwaitedReply, Configuration, HandlerPayload, LentPayload, SubscribedPayload,
+        SubscribedReply,
+    },
 };
 
 /// The code of what the host refuses.
@@ -84,6 +88,15 @@ impl Context {
             Some(data) => Ok(data),
             None => payload::decode_payload(self.payload()?),
         }
+    }
+
+    /// The configuration that a plugin is called with, decoded.
+    ///
+    /// # Errors
+    /// `invalid_config`, with the path inside it.
+    #[doc(hidden)]
+    pub fn configuration<C: Configuration>(&self) -> Result<C> {
+        RawConfig::new(self.payload()?.as_bytes().to_vec()).decode()
     }
 
     /// The event's value itself, for somebody who only looks at it.

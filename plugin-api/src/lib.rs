@@ -207,9 +207,9 @@
 //! # Reading order
 //! [`Event`] and [`Emit`] (what is emitted), [`Context`] (what a handler has of the host),
 //! [`Report`] and [`Error`] (what comes back), the attributes [`macro@plugin`],
-//! [`macro@event_handler`], [`macro@initialize`], [`macro@snapshot`] and [`macro@restore`] (what is
-//! written at the impl block). Tests without a library and without a host are written with a crate
-//! of their own, `ksi-harness`.
+//! [`macro@event_handler`], [`macro@initialize`], [`macro@configure`], [`macro@snapshot`] and
+//! [`macro@restore`] (what is written at the impl block). Tests without a library and without a
+//! host are written with a crate of their own, `ksi-harness`.
 //!
 //! # What an author has to know
 //! * A handler runs on a thread of the host and must not block it. `#[event_handler(blocking)]`
@@ -259,7 +259,9 @@ pub use event::{Emit, Event, Named, named};
 #[doc(hidden)]
 pub use ksi_abi::Layout;
 pub use ksi_abi::{NameError, Pattern, PatternSegment, validate_event_name};
-pub use ksi_plugin_macros::{event, event_handler, initialize, payload, plugin, restore, snapshot};
+pub use ksi_plugin_macros::{
+    configure, event, event_handler, initialize, payload, plugin, restore, snapshot,
+};
 pub use plugin::Plugin;
 #[doc(hidden)]
 pub use plugin::{Handler, PluginRef};
@@ -274,8 +276,8 @@ pub use watch::{Watch, Watched};
 pub mod prelude {
     pub use crate::{
         Context, Emit, EmitOptions, Error, Event, OutcomeKind, RawValue, Refusal, Report, Result,
-        SubscribeOptions, Value, Watched, event, event_handler, initialize, json, named, payload,
-        plugin, restore, snapshot, tracing,
+        SubscribeOptions, Value, Watched, configure, event, event_handler, initialize, json, named,
+        payload, plugin, restore, snapshot, tracing,
     };
 }
 

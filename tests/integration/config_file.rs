@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::kit::{Library, Ran, TestHost, ksi, until};
+use crate::kit::{Library, Ran, TestHost, error_of, ksi, until};
 
 fn check(folder: &Path, toml: &str, further: &[&str]) -> Ran {
     let file = folder.join("ksi.toml");
@@ -96,7 +96,7 @@ fn a_configuration_file_that_changes_is_taken_without_anybody_asking() {
     // What it cannot change, it names.
     host.process.told("in effect after a restart of the host alone: limits.workers");
 
-    // A file that cannot be used changes nothing, is told of once, and shown for as long as it is so.
+    // One that cannot be used changes nothing, is told of once, and shown for as long as it is so.
     fs::write(&file, "[plugin.chaos]\nlabel = 'bad'\n[limits]\nworker = 7").unwrap();
     host.process.told("the configuration stays as it is");
     let said = host.ksi(&["config", "show", "plugin.chaos"]).ok();
@@ -111,4 +111,97 @@ fn a_configuration_file_that_changes_is_taken_without_anybody_asking() {
     let said = host.ksi(&["config", "show", "plugin.chaos"]).ok();
     assert!(said.contains("ksi.toml:2") && !said.contains("cannot be used"), "{said}");
     assert_eq!(host.log_by_now().matches("the configuration stays as it is").count(), 1);
+}
+
+/// A host with a plugin that takes another configuration as it is.
+fn configurable(table: &str) -> TestHost {
+    let asks = Library::of("ksi-fixture-asks");
+    TestHost::builder().plugin("asks.so", &asks).config(&format!("[plugin.asks]\n{table}")).start()
+}
+
+fn configure(host: &TestHost, table: &str) -> Ran {
+    fs::write(host.dir().join("ksi.toml"), format!("[plugin.asks]\n{table}")).unwrap();
+    host.ksi(&["config", "reload"])
+}
+
+fn configured(host: &TestHost) -> Value {
+    host.client().emit("asks:configured", json!({}))
+}
+
+#[test]
+fn a_plugin_takes_another_configuration_as_it_is() {
+    let host = configurable("word = 'one'\nnumber = 1");
+    let said = configure(&host, "word = 'two'").ok();
+    assert_eq!(said.lines().last(), Some("asks has taken its changed configuration"));
+    assert_eq!(configured(&host), json!({"word": "two", "number": 0}));
+    assert_eq!(host.module("asks")["generation"], 1);
+    // It is what later generations begin with.
+    host.ksi(&["reload", "asks"]).ok();
+    assert_eq!(configured(&host)["word"], "two");
+    // Whoever reloads a plugin gets a new generation of it.
+    fs::write(host.dir().join("ksi.toml"), "[plugin.asks]\nword = 'three'").unwrap();
+    let said = host.ksi(&["reload", "asks"]).ok();
+    assert!(said.contains("generation 3, with its changed configuration"), "{said}");
+    // Without a table, it has what it has without one.
+    fs::write(host.dir().join("ksi.toml"), "").unwrap();
+    host.ksi(&["config", "reload"]).ok();
+    assert_eq!(configured(&host), json!({"word": "", "number": 0}));
+    // Nobody else can do that.
+    let reply = host.client().reply("module:configure", json!({"word": "mine"}));
+    assert!(error_of(&reply).starts_with("Unknown event"), "{reply}");
+}
+
+#[test]
+fn a_configuration_that_a_plugin_refuses_is_shown_for_as_long_as_it_is_not_settled() {
+    let host = configurable("word = 'one'");
+    let refused =
+        "goes on with the configuration before: asks does not take it: it is a bad one [bad_word]";
+    let ran = configure(&host, "word = 'bad'");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains(&format!("asks {refused}")), "{ran:?}");
+    assert_eq!(configured(&host)["word"], "one");
+    let answer = host.client().emit("config:reload", json!({}));
+    assert_eq!(answer["plugins"][0]["code"], "bad_word", "{answer}");
+    let shown = |command: &[&str]| host.ksi(command).ok();
+    assert!(shown(&["list"]).contains(&format!("asks: {refused}")), "{}", shown(&["list"]));
+    assert!(shown(&["inspect", "asks"]).contains(refused));
+    let said = shown(&["config", "show", "plugin.asks"]);
+    assert!(said.contains("the file says plugin.asks.word = \"bad\", and the plugin"), "{said}");
+    assert!(said.contains(&format!("asks {refused}")), "{said}");
+    // Also by a version that comes later, which gets the one before.
+    host.ksi(&["reload", "asks"]).fails(1);
+    assert!(shown(&["list"]).contains("goes on with the configuration before: "));
+    assert_eq!(configured(&host)["word"], "one");
+    // One that does not decode, and one that is not taken in time, are refused as well.
+    assert!(configure(&host, "number = 70000").stdout.contains("[invalid_config]"));
+    configure(&host, "word = 'one'").ok();
+    assert!(!shown(&["list"]).contains("configuration"), "{}", shown(&["list"]));
+    assert!(host.module("asks").get("config_refused").is_none());
+}
+
+#[test]
+fn a_configuration_that_is_not_taken_in_time_is_refused() {
+    let host = configurable("word = 'one'\n[timeouts]\ninit = '300ms'");
+    let ran = configure(&host, "word = 'late'\n[timeouts]\ninit = '300ms'");
+    assert!(ran.stdout.contains("[timed_out]"), "{ran:?}");
+    assert_eq!(configured(&host)["word"], "one");
+}
+
+#[test]
+fn a_plugin_that_did_not_start_with_its_new_configuration_is_not_replaced_by_itself_again() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[recovery]\nfirst = '1ms'\n[plugin.chaos]\nlabel = 'before'")
+        .start();
+    let bad = "[recovery]\nfirst = '1ms'\n[plugin.chaos]\nlabel = 'bad'\ninit = 'fail'";
+    fs::write(host.dir().join("ksi.toml"), bad).unwrap();
+    assert_eq!(host.ksi(&["config", "reload"]).code, Some(1));
+    // A retry would have come by now, and would have been told: nothing else is tried in its place.
+    fs::remove_file(host.file("chaos.so")).unwrap();
+    host.until_module("it is unloaded", "chaos", |module| module["state"] != "live");
+    let log = host.log_by_now();
+    assert!(!log.contains("trying again"), "{log}");
+    host.drop_in("chaos.so", &Library::chaos());
+    let module = host.until_module("it is live", "chaos", |module| module["state"] == "live");
+    assert_eq!(module["config_refused"]["code"], "not_initialized", "{module:#}");
 }

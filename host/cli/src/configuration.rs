@@ -51,9 +51,11 @@ fn of_plugin(plugin: &Reconfigured) -> String {
             let generation = plugin.generation.unwrap_or_default();
             format!("reloaded {name}, generation {generation}, with its changed configuration")
         }
+        ("taken", _) => format!("{name} has taken its changed configuration"),
         ("refused", reason) => {
             let reason = reason.map_or("", String::as_str);
-            format!("{name} goes on with the configuration before: {reason}")
+            let code = plugin.code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
+            format!("{name} goes on with the configuration before: {reason}{code}")
         }
         (_, Some(reason)) => {
             format!("{name} is not live with its changed configuration: {reason}")
@@ -77,15 +79,17 @@ mod tests {
         let answer = json!({"status": "reloaded", "file": "/k.toml", "applied": ["reload.margin"],
         "needs_restart": ["limits.workers", "host.socket"], "plugins": [
             {"name": "a", "status": "reloaded", "generation": 2},
-            {"name": "b", "status": "refused", "reason": "no such port"},
+            {"name": "b", "status": "refused", "code": "no_port", "reason": "no such port"},
             {"name": "c", "status": "not_live", "reason": null},
+            {"name": "d", "status": "taken", "generation": 1},
         ]});
         let expected = [
             "read /k.toml again",
             "from now on: reload.margin",
             "reloaded a, generation 2, with its changed configuration",
-            "b goes on with the configuration before: no such port",
+            "b goes on with the configuration before: no such port [no_port]",
             "c is not live; it gets its changed configuration when it is loaded",
+            "d has taken its changed configuration",
             "after a restart of the host alone: limits.workers, host.socket",
         ];
         assert_eq!(told(&read(answer)), expected);

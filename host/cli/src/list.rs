@@ -97,6 +97,7 @@ fn notes(plugins: &[Overview], now: SystemTime, width: Option<usize>) -> Vec<Str
         let notices = plugin.notices.iter().cloned().map(Some);
         let all = [
             last_error,
+            plugin::config_refused(plugin, now),
             quarantined,
             plugin::missing(plugin),
             not_kept,

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use ksi_wire::Counts;
 use ksi_wire::module::{
-    Inspect, LastFailure, Lately, ModuleState, NotKept, Overview, Persisted, Previous, Quarantined,
-    Residence, Trial,
+    ConfigRefused, Inspect, LastFailure, Lately, ModuleState, NotKept, Overview, Persisted,
+    Previous, Quarantined, Residence, Trial,
 };
 
 use super::table::Tone;
@@ -40,9 +40,21 @@ pub(crate) fn tone(plugin: &Overview) -> Tone {
 }
 
 /// The last error and when its file is tried again, unless the quarantine says the same.
+/// That it has not taken its configuration, for as long as it has not.
+pub(crate) fn config_refused(plugin: &Overview, now: SystemTime) -> Option<String> {
+    let refused = plugin.config_refused.as_ref()?;
+    let ConfigRefused { code, reason, since } = refused;
+    let ago = ago(*since, now).map(|ago| format!(", {ago}")).unwrap_or_default();
+    Some(format!("goes on with the configuration before: {reason} [{code}]{ago}"))
+}
+
 pub(crate) fn last_error(plugin: &Overview) -> Option<String> {
     let said = plugin.quarantined.as_ref().and_then(|it| it.reason.as_ref());
     let error = plugin.last_error.as_ref().filter(|error| Some(*error) != said)?;
+    // Of a refused configuration it is said otherwise.
+    if plugin.config_refused.as_ref().is_some_and(|refused| refused.reason == *error) {
+        return None;
+    }
     // What is quarantined, or waits for another plugin, has words of its own for it.
     Some(match (plugin.retry_in_ms, &plugin.state) {
         _ if plugin.quarantined.is_some() => error.clone(),

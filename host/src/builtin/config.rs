@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ksi_kernel::router::host_handler::Failure;
-use ksi_wire::config::{Reconfigured, Reloaded, Setting, Shown};
+use ksi_wire::config::{Reconfigured, Refused, Reloaded, Setting, Shown};
 
 use super::{Nothing, handle, handle_change};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         Core,
         settings::{ReconfiguredOutcome, ReloadConfigError, effective::EffectiveSetting},
     },
-    plugin::announce::shown,
+    plugin::{announce::shown, supervisor::configure::RefusedConfig},
     text::causes::with_causes,
 };
 
@@ -46,7 +46,12 @@ async fn show_config(core: Arc<Core>, _: Nothing) -> Result<Shown, Failure> {
     });
     let settings = settings.collect();
     let file = effective.file.as_deref().map(shown);
-    Ok(Shown { file, file_error: effective.file_error, settings })
+    let refused = core.supervisor.refused_configs().into_iter().map(|(name, refused)| {
+        let RefusedConfig { code, reason, since: _ } = refused;
+        Refused { code, name: name.to_string(), reason }
+    });
+    let refused = refused.collect();
+    Ok(Shown { file, file_error: effective.file_error, refused, settings })
 }
 
 async fn reload_config(core: Arc<Core>, _: Nothing) -> Result<Reloaded, Failure> {
@@ -60,12 +65,17 @@ async fn reload_config(core: Arc<Core>, _: Nothing) -> Result<Reloaded, Failure>
         Failure::new(code, with_causes(&error))
     })?;
     let plugins = reloaded.plugins.into_iter().map(|plugin| {
-        let (status, generation, reason) = match plugin.outcome {
-            ReconfiguredOutcome::Reloaded { generation } => ("reloaded", Some(generation), None),
-            ReconfiguredOutcome::NotLive { reason } => ("not_live", None, Some(reason)),
-            ReconfiguredOutcome::Refused { reason } => ("refused", None, Some(Some(reason))),
+        let (status, generation, code, reason) = match plugin.outcome {
+            ReconfiguredOutcome::Taken { generation } => ("taken", Some(generation), None, None),
+            ReconfiguredOutcome::Reloaded { generation } => {
+                ("reloaded", Some(generation), None, None)
+            }
+            ReconfiguredOutcome::NotLive { reason } => ("not_live", None, None, Some(reason)),
+            ReconfiguredOutcome::Refused { code, reason } => {
+                ("refused", None, Some(code), Some(Some(reason)))
+            }
         };
-        Reconfigured { generation, name: plugin.plugin, reason, status: status.into() }
+        Reconfigured { code, generation, name: plugin.plugin, reason, status: status.into() }
     });
     Ok(Reloaded {
         plugins: plugins.collect(),

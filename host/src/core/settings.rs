@@ -240,6 +240,12 @@ impl Settings {
     }
 }
 
+/// Whether a plugin is to be made anew with its configuration, though it might be told of it.
+enum Anew {
+    Yes,
+    No,
+}
+
 /// What the file says of a plugin, if it says anything.
 type Own = Option<serde_json::Value>;
 
@@ -290,6 +296,11 @@ impl Core {
             settings.validates_clients.store(validates_clients(&new), Ordering::Relaxed);
             changes
         };
+        for (plugin, _) in self.supervisor.refused_configs() {
+            if settings.changed(&plugin).is_none() {
+                self.supervisor.config_is_settled(&plugin);
+            }
+        }
         if changes.at_once.iter().any(|key| key.starts_with("contracts.")) {
             self.supervisor.contracts_are_judged_anew();
         }
@@ -302,7 +313,7 @@ impl Core {
         for plugin in changes.plugins {
             let _lock = settings.lock_of(&plugin).await;
             let configured = match settings.changed(&plugin) {
-                Some(own) => self.configure(&plugin, own).await,
+                Some(own) => self.configure(&plugin, own, Anew::No).await,
                 // Somebody else has asked for the plugin meanwhile.
                 None => self.supervisor.as_configured(&plugin),
             };
@@ -340,8 +351,8 @@ impl Core {
         let Some(own) = settings.changed(plugin) else {
             return (Reread::AsBefore, reload().await);
         };
-        let deployed = match self.configure(plugin, own).await {
-            Configured::Live(deployed) => Ok(deployed),
+        let deployed = match self.configure(plugin, own, Anew::Yes).await {
+            Configured::Taken(deployed) | Configured::Live(deployed) => Ok(deployed),
             Configured::Refused(error) | Configured::NotLive(Some(error)) => Err(error),
             // As for every plugin that is not live, its file is loaded.
             Configured::NotLive(None) => reload().await,
@@ -350,9 +361,12 @@ impl Core {
     }
 
     /// Gives a plugin what the configuration says of it. Under its lock.
-    async fn configure(&self, plugin: &str, own: Own) -> Configured {
+    async fn configure(&self, plugin: &str, own: Own, anew: Anew) -> Configured {
         let config = own.as_ref().map(encoded);
-        let configured = self.supervisor.configure(plugin, config).await;
+        let configured = match anew {
+            Anew::Yes => self.supervisor.reconfigure(plugin, config).await,
+            Anew::No => self.supervisor.configure(plugin, config).await,
+        };
         if !matches!(configured, Configured::Refused(_)) {
             self.settings.take_plugin(plugin, &own);
         }

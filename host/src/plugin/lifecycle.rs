@@ -5,7 +5,8 @@
 //!
 //! Beside them what steps share: why one fails ([`error`]), what the operator decides ([`policy`]),
 //! what a plugin needs others for ([`requirements`]), what they may expect of one another
-//! ([`contracts`]), who is on the way out ([`departures`]). Which
+//! ([`contracts`]), who is on the way out ([`departures`]), calls to one instance alone
+//! ([`directed`]). Which
 //! step is taken, and when, is not known here.
 
 // A candidate is made of a file,
@@ -23,6 +24,7 @@ pub(crate) mod retired;
 // What steps share.
 pub(crate) mod contracts;
 pub(in crate::plugin) mod departures;
+pub(in crate::plugin) mod directed;
 pub(crate) mod error;
 pub(crate) mod policy;
 pub(crate) mod requirements;

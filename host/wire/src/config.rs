@@ -25,6 +25,10 @@ pub struct Reloaded {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reconfigured {
+    /// For programs, why it was refused: the plugin's own, or what went wrong; missing where it was
+    /// not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// The generation that has the new one; missing where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -33,7 +37,7 @@ pub struct Reconfigured {
     /// Why it has not; missing where it has, and null where nothing was tried.
     #[serde(deserialize_with = "crate::there", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Option<String>>,
-    /// `reloaded`, `not_live` or `refused`.
+    /// `taken`, `reloaded`, `not_live` or `refused`.
     pub status: Word,
 }
 
@@ -46,8 +50,23 @@ pub struct Shown {
     /// Why it could not be used when it was last read; missing where it could.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_error: Option<String>,
+    /// Plugins that have not taken what the file says of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
     /// Every value that is in effect.
     pub settings: Vec<Setting>,
+}
+
+/// A plugin that has not taken what the file says of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Refused {
+    /// For programs: the plugin's own, or what went wrong.
+    pub code: String,
+    /// The plugin.
+    pub name: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// One value of the configuration.

@@ -96,10 +96,25 @@ pub enum Entry {
     File(Box<RefusedFile>),
 }
 
+/// That a plugin goes on with the configuration before the one that its host was last given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigRefused {
+    /// For programs: the plugin's own, or what went wrong.
+    pub code: String,
+    /// Why it has not taken it.
+    pub reason: String,
+    /// When, in seconds since 1970.
+    pub since: f64,
+}
+
 /// A plugin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overview {
+    /// What the configuration file says of it, and it has not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_refused: Option<ConfigRefused>,
     /// How the calls of all its generations ended.
     pub counts: Counts,
     /// The plugin that a refused file would be, which another file is already. It is tried again

@@ -17,7 +17,7 @@ use ksi_plugin_api::{Error, Report, Result};
 use super::{
     Harness,
     call::{Call, Said},
-    handlers::SHUTDOWN_EVENT,
+    handlers::{Only, SHUTDOWN_EVENT},
     world::World,
 };
 
@@ -112,7 +112,7 @@ impl Harness {
         let live = self.world.state.lock().live.as_ref().map(|it| (it.of, it.instance.clone()));
         if let Some((of, instance)) = live {
             let (session, keeper) = (self.world.last_session(), self.world.keeper());
-            let at_shutdown = (of.handlers)(true).unwrap_or_default();
+            let at_shutdown = (of.handlers)(Only(SHUTDOWN_EVENT)).unwrap_or_default();
             let declared = session.declared(at_shutdown, instance.clone(), Some(&keeper));
             session.attach(declared, instance, Some(&keeper));
         }

@@ -19,7 +19,7 @@ use ksi_plugin_api::{__private::testing::InProcess, Error, Plugin, Result};
 use tokio::sync::oneshot;
 
 use super::{
-    handlers::{Instance, SHUTDOWN_EVENT, declared},
+    handlers::{Declared, Instance, Only, Routed, SHUTDOWN_EVENT, declared},
     state::reply,
     world::World,
 };
@@ -66,7 +66,7 @@ pub(super) struct PluginType {
     pub(super) emits: &'static [&'static str],
     writes: fn() -> Vec<u32>,
     restores: fn() -> Vec<u32>,
-    pub(super) handlers: fn(at_shutdown: bool) -> Result<Vec<HandlerSpec>>,
+    pub(super) handlers: fn(Declared) -> Result<Vec<HandlerSpec>>,
     create: fn(Arc<Generation>, Vec<u8>) -> Created,
 }
 
@@ -164,7 +164,7 @@ impl Generation {
         instance: Local<Generation>,
     ) -> Result<Live> {
         let (instance, unused) = Instance::new(instance);
-        let handlers = (of.handlers)(false)?;
+        let handlers = (of.handlers)(Routed)?;
         let keeper = self.world.keeper();
         let declared = self.session.declared(handlers, instance.clone(), Some(&keeper));
         self.session.attach(declared, instance.clone(), Some(&keeper));
@@ -230,7 +230,7 @@ impl Live {
 pub(super) async fn release(of: &PluginType, generation: &Generation, instance: Local<Generation>) {
     let session = &generation.session;
     session.end_tasks();
-    for (number, handler) in (0..).zip((of.handlers)(true).unwrap_or_default()) {
+    for (number, handler) in (0..).zip((of.handlers)(Only(SHUTDOWN_EVENT)).unwrap_or_default()) {
         if !handler.patterns.is_empty() {
             shut_down(generation, &instance, number).await;
         }

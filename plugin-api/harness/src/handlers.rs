@@ -19,6 +19,18 @@ use super::generation::Generation;
 
 /// The event that goes to the plugin alone, when it is retired. It is never routed.
 pub(super) const SHUTDOWN_EVENT: &str = "module:shutdown";
+/// The same, with another configuration for it.
+pub(super) const CONFIGURE_EVENT: &str = "module:configure";
+
+/// Which handlers are meant.
+pub(super) enum Declared {
+    /// Those that events are routed to.
+    Routed,
+    /// Those that are called with this event alone.
+    Only(&'static str),
+}
+
+pub(super) use Declared::{Only, Routed};
 
 /// An instance, as the router knows it. When the last one lets go of it, no call uses it any more,
 /// and whoever waits for that gets what it was.
@@ -79,12 +91,16 @@ impl Callee for NoInstance {
 /// What an instance is asked beside calls.
 pub(super) type Asked = Start<CallEnd, GoesOn>;
 
-/// The handlers of plugin `P`, in the order of declaration: for all that is routed to them, or for
-/// [`SHUTDOWN_EVENT`] alone. A pattern that is none is refused; the macro lets none pass.
-pub(super) fn declared<P: Plugin>(at_shutdown: bool) -> Result<Vec<HandlerSpec>> {
+/// The handlers of plugin `P`, in the order of declaration, each with the patterns that are meant.
+/// A pattern that is none is refused; the macro lets none pass.
+pub(super) fn declared<P: Plugin>(meant: Declared) -> Result<Vec<HandlerSpec>> {
+    let is_meant = |pattern: &str| match meant {
+        Only(event) => pattern == event,
+        Routed => ![SHUTDOWN_EVENT, CONFIGURE_EVENT].contains(&pattern),
+    };
     let spec = |handler: &ksi_plugin_api::Handler<P>| {
         let own = handler.subscriptions.iter();
-        let own = own.filter(|pattern| (**pattern == SHUTDOWN_EVENT) == at_shutdown);
+        let own = own.filter(|pattern| is_meant(pattern));
         Ok(HandlerSpec {
             name: handler.name.into(),
             label: Label::new(P::NAME),

@@ -130,8 +130,7 @@
 //! - *State on the disk.* No snapshots are taken at an interval or kept, and none is restored at a
 //!   start but by [`Setup::restore`].
 //! - *The operator.* Limits and timeouts are those of a default configuration; of a configuration
-//!   file there is the plugin's own table alone ([`Setup::config`]), and nobody changes it while
-//!   the plugin runs but by a replacement.
+//!   file there is the plugin's own table alone ([`Setup::config`], [`Harness::configure`]).
 //! - *Bytes that wait.* A watch of the plugin is bounded by its number of events alone.
 //! - *Clients.* There is no socket. What tells a client from a plugin is the empty
 //!   [`source`](ksi_plugin_api::EventInfo::source) of its events.
@@ -160,6 +159,7 @@ mod beside;
 mod other;
 mod stand_in;
 
+mod configure;
 mod replace;
 mod state;
 

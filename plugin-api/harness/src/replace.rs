@@ -169,7 +169,7 @@ impl Harness {
     /// What is known before it begins.
     fn plan<P: Plugin>(&self, setup: Setup<P>) -> Result<Replacing> {
         let of = PluginType::of::<P>();
-        (of.handlers)(false)?;
+        (of.handlers)(super::handlers::Routed)?;
         if setup.trial {
             return Err(Error::new("trial", "whoever is only tried out replaces nobody"));
         }

@@ -150,7 +150,7 @@ impl<P: Plugin> Setup<P> {
     pub fn start(self) -> Result<Harness> {
         let of = PluginType::of::<P>();
         // A pattern that is none is found before anything is made.
-        (of.handlers)(false)?;
+        (of.handlers)(super::handlers::Routed)?;
         let world = World::new(of.name)?;
         for stand_in in self.stand_ins {
             world.stand_in(stand_in?);

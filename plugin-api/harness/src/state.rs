@@ -122,7 +122,7 @@ impl Harness {
     }
 
     /// Runs what a host asks of an instance beside calls; its reply, if there is one.
-    fn of_instance(
+    pub(super) fn of_instance(
         &self,
         start: impl FnMut(&Local<Generation>, &mut Context<'_>) -> Asked + Send + 'static,
     ) -> Result<Option<Buffer>> {

@@ -98,19 +98,24 @@ fn type_of(ty: &TokenStream, as_value: bool) -> TokenStream {
 }
 
 fn handler(handler: &Handler) -> TokenStream {
-    let Handler { method, summary, subscriptions, timeout_ms, blocking, payload, reply, .. } =
-        handler;
+    let Handler {
+        summary, subscriptions, timeout_ms, blocking, payload, reply, is_configure, ..
+    } = handler;
     let name = handler.name();
     let priority = signed(handler.priority);
     let timeout_ms = Literal::u64_unsuffixed(*timeout_ms);
-    let call = call(method, payload, reply);
+    let call = call(handler);
     let schema = match payload {
         Payload::Owned(_) => quote!(payload_schema),
         Payload::Lent(_) | Payload::Borrowed(_) | Payload::BorrowedLent(_) => quote!(lent_schema),
     };
     // As `call` takes them.
-    let as_value = matches!(payload, Payload::Owned(_) | Payload::Lent(_));
+    let as_value = matches!(payload, Payload::Owned(_) | Payload::Lent(_)) && !is_configure;
     let payload = payload.lasting();
+    let schema = match is_configure {
+        true => quote!(|| ::ksi_plugin_api::Value::Null),
+        false => quote!(::ksi_plugin_api::__private::#schema::<#payload>),
+    };
     let payload_type = type_of(&quote!(#payload), as_value);
     quote! {
         ::ksi_plugin_api::Handler {
@@ -120,7 +125,7 @@ fn handler(handler: &Handler) -> TokenStream {
             priority: #priority,
             timeout_ms: #timeout_ms,
             blocking: #blocking,
-            payload_schema: ::ksi_plugin_api::__private::#schema::<#payload>,
+            payload_schema: #schema,
             reply_schema: ::ksi_plugin_api::__private::reply_schema::<#reply>,
             payload_type: || #payload_type,
             call: #call,
@@ -128,12 +133,15 @@ fn handler(handler: &Handler) -> TokenStream {
     }
 }
 
-fn call(method: &Ident, payload: &Payload, reply: &Type) -> TokenStream {
+fn call(Handler { method, payload, reply, is_configure, .. }: &Handler) -> TokenStream {
     let span = method.span().resolved_at(Span::call_site());
     // The payload is taken inside the future, where it stays. The types are spelled out so that a
     // missing trait is reported at the author's type. And the method is called by its path, lest
     // one of `PluginRef`'s own is taken for it.
     let (taken, data) = match payload {
+        Payload::Owned(ty) if *is_configure => {
+            (quote_spanned!(span=> let data = ctx.configuration::<#ty>();), quote!(data))
+        }
         Payload::Owned(ty) => {
             let take = quote!(::ksi_plugin_api::__private::Probe::<#ty>::taker());
             (quote_spanned!(span=> let data = ctx.own_payload::<#ty>(#take);), quote!(data))

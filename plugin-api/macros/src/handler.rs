@@ -22,6 +22,8 @@ pub(crate) struct Handler {
     pub(crate) blocking: bool,
     pub(crate) payload: Payload,
     pub(crate) reply: Type,
+    /// It is called with the plugin's configuration, which nobody sends and no schema describes.
+    pub(crate) is_configure: bool,
 }
 
 impl Handler {
@@ -77,11 +79,12 @@ pub(crate) fn read(
         blocking: options.blocking,
         payload,
         reply: reply?.clone(),
+        is_configure: false,
     })
 }
 
 impl Subscribed {
-    fn add(&mut self, names: &[LitStr], method: &Ident, errors: &mut Errors) {
+    pub(crate) fn add(&mut self, names: &[LitStr], method: &Ident, errors: &mut Errors) {
         let mut own: Vec<String> = Vec::new();
         for literal in names {
             let name = literal.value();

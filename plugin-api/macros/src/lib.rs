@@ -11,6 +11,7 @@
 
 mod plugin;
 
+mod configure;
 mod handler;
 mod initialize;
 mod options;
@@ -42,7 +43,8 @@ use package::Package;
 ///
 /// It goes on the struct's impl block. Methods with [`macro@event_handler`] become the plugin's
 /// handlers, and a function with [`macro@initialize`] builds the plugin from its configuration;
-/// without one, `Default::default()` does. Methods with [`macro@snapshot`] and [`macro@restore`]
+/// without one, `Default::default()` does. One with [`macro@configure`] takes another configuration
+/// later. Methods with [`macro@snapshot`] and [`macro@restore`]
 /// carry its state over a reload. Everything else in the block is left alone.
 ///
 /// ```ignore
@@ -131,6 +133,26 @@ pub fn event_handler(_args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn initialize(_args: TokenStream, item: TokenStream) -> TokenStream {
     plugin::used_alone("initialize", &item.into()).into()
+}
+
+/// Marks a method of a [`macro@plugin`] block that takes another configuration while it runs.
+///
+/// It is `async fn(&self, ctx: &Context, config: T) -> Result<()>`, where `T` is any type with
+/// `Deserialize`. The host calls it when the plugin's table in its configuration has changed,
+/// beside other calls, in place of replacing the plugin. With an error the plugin refuses it: it
+/// goes on as before, and the host shows why. Then nothing may have changed, so what can fail comes
+/// first. Its next instance gets the configuration that was taken last, by [`macro@initialize`].
+///
+/// ```ignore
+/// #[configure]
+/// async fn configure(&self, _: &Context, config: Config) -> Result<()> {
+///     *self.config() = config.checked()?;
+///     Ok(())
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn configure(_args: TokenStream, item: TokenStream) -> TokenStream {
+    plugin::used_alone("configure", &item.into()).into()
 }
 
 /// Marks a method of a [`macro@plugin`] block that takes a snapshot of the plugin's state.

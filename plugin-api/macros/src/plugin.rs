@@ -5,6 +5,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::{Attribute, Error, ImplItem, Item, ItemImpl, LitStr, Path, Result, Type};
 
+use crate::configure;
 use crate::errors::Errors;
 use crate::generate;
 use crate::handler::{self, Handler, Subscribed};
@@ -157,6 +158,10 @@ fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> Methods {
                 methods.handlers.extend(handler::read(method, attr, &mut subscribed, errors));
                 marked.push(name);
             }
+            Mark::Configure => {
+                methods.handlers.extend(configure::read(method, attr, &mut subscribed, errors));
+                marked.push(name);
+            }
             Mark::Initialize => {
                 let read = initialize::read(method, attr, &block.self_ty, errors);
                 if let Some(first) = initialize.replace((name.clone(), read)) {
@@ -180,6 +185,7 @@ fn read_methods(block: &mut ItemImpl, errors: &mut Errors) -> Methods {
 
 enum Mark {
     Handler,
+    Configure,
     Initialize,
     State(Kind),
 }
@@ -192,6 +198,7 @@ fn take_marks(attrs: &mut Vec<Attribute>) -> Vec<(Mark, Attribute)> {
         let name = attr.path().segments.last().map(|segment| segment.ident.to_string());
         match name.as_deref() {
             Some("event_handler") => marks.push((Mark::Handler, attr)),
+            Some("configure") => marks.push((Mark::Configure, attr)),
             Some("initialize") => marks.push((Mark::Initialize, attr)),
             Some("snapshot") => marks.push((Mark::State(Kind::Snapshot), attr)),
             Some("restore") => marks.push((Mark::State(Kind::Restore), attr)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ksi_wire::config::{Setting, Shown};
+use ksi_wire::config::{Refused, Setting, Shown};
 use serde_json::{json, value::RawValue};
 
 use crate::args::{Common, ShownConfig};
@@ -17,7 +17,7 @@ pub(crate) fn show(common: &Common, args: ShownConfig) -> Result<(), CommandFail
     if args.json {
         return output::json(answer.get());
     }
-    let Shown { file, file_error, settings } = understood(&answer)?;
+    let Shown { file, file_error, refused, settings } = understood(&answer)?;
     let shown: Vec<&Setting> = settings.iter().filter(|it| is_asked_for(it, &args)).collect();
     if shown.is_empty() && !args.keys.is_empty() {
         let keys = args.keys.join(", ");
@@ -43,6 +43,10 @@ pub(crate) fn show(common: &Common, args: ShownConfig) -> Result<(), CommandFail
     output::text(&table.render())?;
     for setting in shown.iter().filter(|it| it.in_file.is_some()) {
         output::text(&output::plain(&otherwise(setting)))?;
+    }
+    for Refused { code, name, reason } in refused {
+        let told = format!("{name} goes on with the configuration before: {reason} [{code}]");
+        output::text(&output::plain(&told))?;
     }
     Ok(())
 }
@@ -90,7 +94,7 @@ fn otherwise(setting: &Setting) -> String {
         Some(value) => format!("the file says {key} = {value}"),
     };
     match key.starts_with("plugin.") {
-        true => format!("{says}, and the plugin has not taken that: see `ksi list`"),
+        true => format!("{says}, and the plugin has not taken that"),
         false => format!("{says}: in effect after a restart of the host"),
     }
 }
@@ -138,7 +142,7 @@ mod tests {
         );
         assert_eq!(
             told(json!({"key": "plugin.a.b", "in_file": null})),
-            "the file does not say plugin.a.b any more, and the plugin has not taken that: see `ksi list`"
+            "the file does not say plugin.a.b any more, and the plugin has not taken that"
         );
     }
 }

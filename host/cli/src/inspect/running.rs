@@ -43,6 +43,7 @@ pub(super) fn running(inspected: &Inspect, now: SystemTime) -> String {
         ("signals", plugin::signals(overview)),
         ("quarantined", plugin::quarantined(overview)),
         ("last error", plugin::last_error(overview)),
+        ("configuration", plugin::config_refused(overview, now)),
         ("previous", Some(plugin::previous(overview))),
         ("trial", plugin::trial(inspected)),
     ];

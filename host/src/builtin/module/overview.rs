@@ -86,7 +86,13 @@ pub(super) fn overview(
         let (signal, ignored, host_too) = handled.into_parts();
         Signal { host_too, ignored, signal }
     });
+    let config_refused = plugin.config_refused.as_ref().map(|refused| module::ConfigRefused {
+        code: refused.code.clone(),
+        reason: refused.reason.clone(),
+        since: since_the_epoch(refused.since),
+    });
     Overview {
+        config_refused,
         counts: counts(sum),
         duplicate_of: None,
         earlier_unmapped: plugin.earlier_unmapped,

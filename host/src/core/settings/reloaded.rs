@@ -38,6 +38,11 @@ pub struct Reconfigured {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReconfiguredOutcome {
+    /// It has taken it, in the generation that was live.
+    Taken {
+        /// The generation.
+        generation: u64,
+    },
     /// It goes on with the new one, in this generation.
     Reloaded {
         /// The generation.
@@ -50,7 +55,10 @@ pub enum ReconfiguredOutcome {
     },
     /// It goes on with the configuration before.
     Refused {
-        /// Why it could not be reloaded with the new one.
+        /// For programs: the plugin's own code, or `not_initialized`, `timed_out`, `panicked`,
+        /// `crashed` or `not_replaced`.
+        code: String,
+        /// Why it has not taken the new one, or could not be reloaded with it.
         reason: String,
     },
 }
@@ -69,6 +77,9 @@ impl ConfigReloaded {
         }
         for Reconfigured { plugin, outcome } in plugins {
             match outcome {
+                ReconfiguredOutcome::Taken { generation } => {
+                    tracing::info!(plugin, generation, "it has taken its new configuration");
+                }
                 ReconfiguredOutcome::Reloaded { generation } => {
                     tracing::info!(plugin, generation, "it has its new configuration");
                 }
@@ -81,8 +92,12 @@ impl ConfigReloaded {
                 ReconfiguredOutcome::NotLive { reason: Some(reason) } => {
                     tracing::warn!(plugin, "its new configuration did not help: {reason}");
                 }
-                ReconfiguredOutcome::Refused { reason } => {
-                    tracing::warn!(plugin, "it goes on with the configuration before: {reason}");
+                ReconfiguredOutcome::Refused { code, reason } => {
+                    tracing::warn!(
+                        plugin,
+                        code,
+                        "it goes on with the configuration before: {reason}"
+                    );
                 }
             }
         }
@@ -99,9 +114,12 @@ impl From<Configured> for ReconfiguredOutcome {
     fn from(configured: Configured) -> Self {
         let reason = |error: DeployError| with_causes(&error).to_string();
         match configured {
+            Configured::Taken(Deployed { generation, .. }) => Self::Taken { generation },
             Configured::Live(Deployed { generation, .. }) => Self::Reloaded { generation },
             Configured::NotLive(error) => Self::NotLive { reason: error.map(reason) },
-            Configured::Refused(error) => Self::Refused { reason: reason(error) },
+            Configured::Refused(error) => {
+                Self::Refused { code: error.config_code().to_owned(), reason: reason(error) }
+            }
         }
     }
 }

@@ -13,6 +13,9 @@ use ksi_kernel::lock::Lock;
 /// The encoded configuration of one plugin.
 pub(crate) type PluginConfig = Arc<[u8]>;
 
+/// Of a plugin that the configuration says nothing of.
+pub(crate) const NOTHING: &[u8; 2] = b"{}";
+
 pub(crate) struct Configs(Lock<HashMap<String, PluginConfig>>);
 
 impl Configs {
@@ -22,7 +25,7 @@ impl Configs {
 
     /// What the next instance of a plugin gets.
     pub(crate) fn of(&self, plugin: &str) -> PluginConfig {
-        self.lock().get(plugin).cloned().unwrap_or_else(|| PluginConfig::from(*b"{}"))
+        self.lock().get(plugin).cloned().unwrap_or_else(|| PluginConfig::from(*NOTHING))
     }
 
     /// Changes that; what it was before.

@@ -8,13 +8,25 @@ use std::{
 };
 
 use ksi_abi::Description;
-use ksi_kernel::call::{HandlerInfo, tally::Counts};
+use ksi_kernel::{
+    call::{HandlerInfo, tally::Counts},
+    lock::Lock,
+};
 
 use super::configs::PluginConfig;
 use crate::{crash::About, plugin::file::manifest::Manifest};
 
 /// An event that goes to one plugin alone, when it is retired. It is never routed.
 pub(crate) const SHUTDOWN_EVENT: &str = "module:shutdown";
+
+/// An event that goes to one plugin alone, with another configuration for it, which it takes or
+/// refuses. It is never routed.
+pub(crate) const CONFIGURE_EVENT: &str = "module:configure";
+
+/// Whether an event goes to one plugin alone, and comes from the host alone.
+pub(crate) fn is_directed(event: &str) -> bool {
+    [SHUTDOWN_EVENT, CONFIGURE_EVENT].contains(&event)
+}
 
 /// What is known of a generation from its trial, for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +45,8 @@ pub(crate) struct GenerationInfo {
     pub(crate) number: u64,
     pub(crate) manifest: Manifest,
     pub(crate) description: Description,
-    /// The configuration that its instances are made with.
-    pub(crate) config: PluginConfig,
+    /// The configuration that its next instance is made with.
+    pub(crate) config: Lock<PluginConfig>,
     /// What its trial told.
     pub(crate) tried: Tried,
     /// The file that it was copied from, and the hash of its bytes.
@@ -94,9 +106,19 @@ impl GenerationInfo {
 
     /// The numbers of the handlers that are called when it is retired, and for nothing else.
     pub(crate) fn at_shutdown(&self) -> impl Iterator<Item = u64> {
+        self.handlers_of(SHUTDOWN_EVENT)
+    }
+
+    /// The numbers of the handlers that are called with another configuration, and for nothing
+    /// else; none of a plugin that is made anew for that.
+    pub(crate) fn at_configure(&self) -> impl Iterator<Item = u64> {
+        self.handlers_of(CONFIGURE_EVENT)
+    }
+
+    fn handlers_of(&self, event: &'static str) -> impl Iterator<Item = u64> {
         let numbered = (0..).zip(&self.manifest.handlers);
         numbered
-            .filter(|(_, handler)| handler.subscriptions.iter().any(|name| name == SHUTDOWN_EVENT))
+            .filter(move |(_, handler)| handler.subscriptions.iter().any(|name| name == event))
             .map(|(number, _)| number)
     }
 }

@@ -15,6 +15,7 @@ use ksi_abi::{Description, Pattern};
 use ksi_kept::KeptResources;
 use ksi_kernel::{
     label::Label,
+    lock::Lock,
     router::Router,
     session::{DeclaredRoutes, HandlerSpec, Session, SessionLimits},
 };
@@ -29,7 +30,7 @@ use crate::{
             body::Body,
             configs::{Configs, PluginConfig},
             generation::Generation,
-            info::{GenerationInfo, SHUTDOWN_EVENT},
+            info::{GenerationInfo, is_directed},
             library_residence::LibraryResidence,
             live::{LiveInstance, NoInstance},
             payload_check::payload_check,
@@ -355,7 +356,7 @@ fn spec_of(
     here: bool,
 ) -> Result<HandlerSpec, DeployError> {
     let HandlerManifest { name, subscriptions, priority, timeout_ms, blocking } = handler;
-    let routed = subscriptions.iter().filter(|event| *event != SHUTDOWN_EVENT);
+    let routed = subscriptions.iter().filter(|event| !is_directed(event));
     let patterns = routed.map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
     Ok(HandlerSpec {
         name: name.as_str().into(),
@@ -412,7 +413,7 @@ fn generation(
         number,
         manifest,
         description: description.unwrap_or_default(),
-        config,
+        config: Lock::new(config),
         tried,
         file,
         hash: copy.hash(),

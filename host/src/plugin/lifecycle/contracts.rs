@@ -16,7 +16,7 @@ use ksi_contracts::{Verdict, compare};
 use serde_json::Value;
 
 use super::requirements::names_something;
-use crate::plugin::file::manifest::Manifest;
+use crate::plugin::{file::manifest::Manifest, instance::info::is_directed};
 
 /// Breaks of one contract that a message tells: somebody who has removed a field wants to read of
 /// that, and not of fifty that come with it.
@@ -240,7 +240,10 @@ impl<'a> Judging<'a> {
     fn of_clients(&mut self, before: &Side<'_>, others: &[Side<'_>]) {
         for (subscriptions, earlier) in before.handlers() {
             for event in subscriptions {
-                if self.policy(event, None) == OnBreak::Ignore || !names(event) {
+                if self.policy(event, None) == OnBreak::Ignore
+                    || !names(event)
+                    || is_directed(event)
+                {
                     continue;
                 }
                 let mut is_handled = false;

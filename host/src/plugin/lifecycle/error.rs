@@ -133,6 +133,16 @@ pub enum DeployError {
         /// What it was given.
         after: Duration,
     },
+    /// The live generation does not take another configuration.
+    #[error("{plugin} does not take it: {reason}")]
+    Config {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// Its own, or what went wrong: `panicked`, `timed_out`, `crashed`.
+        code: String,
+        /// What it says.
+        reason: String,
+    },
     /// It requires events that nobody handles.
     #[error(
         "{plugin} of {file} waits: it requires {}, which nobody handles. Load the plugin that does",
@@ -353,6 +363,17 @@ pub(crate) enum OfState {
 }
 
 impl DeployError {
+    /// For programs: why a plugin has not taken another configuration.
+    pub(crate) fn config_code(&self) -> &str {
+        match self {
+            DeployError::Config { code, .. } => code,
+            DeployError::Init { .. } => "not_initialized",
+            DeployError::InitTimedOut { .. } => "timed_out",
+            DeployError::Reinstated { source, .. } => source.config_code(),
+            _ => "not_replaced",
+        }
+    }
+
     /// Whether the live generation did not give its state away, or the new one did not take it, in
     /// its trial or in the host; or whether it did not come to that.
     pub(crate) fn of_state(&self) -> Option<OfState> {

@@ -11,26 +11,19 @@ mod exchange;
 mod vacate;
 
 use std::{
-    future::poll_fn,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
 use async_task::Task;
-use ksi_abi::ReplyForm;
-use ksi_kernel::{
-    call::{Started, outcome::CallOutcome},
-    event::{self, Payload},
-    report::OutcomeKind,
-    router::Router,
-};
+use ksi_kernel::{event::Payload, router::Router};
 use tokio::{
     sync::watch,
     time::{sleep, sleep_until, timeout},
 };
 
 use super::{
+    directed,
     policy::Policies,
     retired::{Retired, RetiredState},
 };
@@ -232,7 +225,8 @@ impl Retirer {
             // What it ran in may be gone.
             let is_told = was_live && instance.is_there();
             for handler in info.at_shutdown().filter(|_| is_told) {
-                let result = shutdown_handler(&*instance, handler, limit, &router).await;
+                let event = (SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
+                let result = directed::call(&*instance, handler, event, limit, &router).await;
                 if !result.is_ok() {
                     tracing::warn!(
                         plugin = %info.plugin, generation = info.number,
@@ -269,35 +263,4 @@ impl Retirer {
             task.await;
         }
     }
-}
-
-async fn shutdown_handler(
-    instance: &dyn Body,
-    handler: u64,
-    limit: Duration,
-    router: &Router,
-) -> OutcomeKind {
-    let event = event::of_host(SHUTDOWN_EVENT, Payload::from_json_bytes(b"{}".to_vec()));
-    let event = router.directed(event);
-    let started =
-        poll_fn(|cx| Poll::Ready(instance.start(handler, event.clone(), &ReplyForm::Json, cx)));
-    let ended = async {
-        match started.await {
-            Started::Ready(ended) => ended.into(),
-            Started::Host(future) => future.await.into(),
-            Started::Elsewhere(future) => match future.await {
-                Ok(ended) => ended.into(),
-                Err(_) => OutcomeKind::Rejected { reason: "its process is gone".to_owned() },
-            },
-            Started::Plugin(future) => match future.await {
-                Ok(end) => CallOutcome::from(end).into(),
-                Err(message) => OutcomeKind::Panicked { message: message.to_text() },
-            },
-        }
-    };
-    let timed = {
-        let _inside = router.runtime().enter();
-        timeout(limit, ended)
-    };
-    timed.await.unwrap_or(OutcomeKind::TimedOut { after: limit })
 }

@@ -1,18 +1,42 @@
-//! A plugin gets another configuration: by a new generation, which is the only one that sees it.
+//! A plugin gets another configuration: the live instance takes it, if its version says how, or
+//! else a new generation, which is the only one that sees it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use ksi_kernel::{event::Payload, report::OutcomeKind};
 
 use super::{Deployed, Supervisor, deployed};
-use crate::plugin::{instance::configs::PluginConfig, lifecycle::error::DeployError};
+use crate::{
+    plugin::{
+        instance::{
+            configs::{NOTHING, PluginConfig},
+            info::CONFIGURE_EVENT,
+        },
+        lifecycle::{directed, error::DeployError},
+    },
+    sync::keyed_lock::LockKey,
+    text::causes::with_causes,
+};
 
 /// What became of a plugin whose configuration was changed.
 pub(crate) enum Configured {
-    /// It goes on with the new one.
+    /// Its live instance has taken the new one.
+    Taken(Deployed),
+    /// A new generation goes on with the new one.
     Live(Deployed),
     /// It is not live, and gets it when it is loaded; why it could not be, if that was tried.
     NotLive(Option<DeployError>),
     /// It goes on with the one before, as it did.
     Refused(DeployError),
+}
+
+/// A configuration that a plugin did not take, as long as that is not settled.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusedConfig {
+    /// For programs: the plugin's own, or what went wrong.
+    pub(crate) code: String,
+    pub(crate) reason: String,
+    pub(crate) since: SystemTime,
 }
 
 impl Supervisor {
@@ -23,17 +47,107 @@ impl Supervisor {
         name: &str,
         config: Option<PluginConfig>,
     ) -> Configured {
+        match self.told(name, config.clone()).await {
+            Some(told) => self.noted(name, told),
+            None => self.reconfigure(name, config).await,
+        }
+    }
+
+    /// The same by a new generation, whatever the live one can be told.
+    pub(crate) async fn reconfigure(
+        self: &Arc<Self>,
+        name: &str,
+        config: Option<PluginConfig>,
+    ) -> Configured {
         let configs = &self.activation.configs;
-        let before = configs.set(name, config.clone());
-        let Some(file) = self.file_to_configure(name) else { return Configured::NotLive(None) };
-        match self.load(&file).await {
+        let before = configs.set(name, config);
+        let Some(file) = self.file_to_configure(name) else {
+            return self.noted(name, Configured::NotLive(None));
+        };
+        let configured = match self.load(&file).await {
             Ok(deployed) => Configured::Live(deployed),
             // What is not live has nothing to go on with.
             Err(error) if self.file_if_live(name).is_none() => Configured::NotLive(Some(error)),
             Err(error) => {
                 configs.set(name, before);
+                self.do_not_retry(name);
                 Configured::Refused(error)
             }
+        };
+        self.noted(name, configured)
+    }
+
+    /// Has the live instance take it, if its version says how and it can be called.
+    async fn told(&self, name: &str, config: Option<PluginConfig>) -> Option<Configured> {
+        // Whoever replaces it meanwhile begins with what it has taken.
+        let _lock = self.locks.lock(LockKey::Plugin(name.into())).await;
+        let (info, live) = {
+            let registry = self.registry();
+            let live = registry.plugins.get(name)?.live.as_ref()?;
+            (live.info.clone(), live.live.upgrade()?)
+        };
+        let handler = info.at_configure().next()?;
+        if !live.body()?.is_there() {
+            return None;
+        }
+        let given = config.clone().unwrap_or_else(|| PluginConfig::from(*NOTHING));
+        let payload = Payload::from_json_bytes(given.to_vec());
+        let (router, limit) = (self.router.clone(), self.activation.init_timeout);
+        let called = self.router.workers().spawn_life_cycle(async move {
+            let body = live.body()?;
+            Some(directed::call(body, handler, (CONFIGURE_EVENT, payload), limit, &router).await)
+        });
+        let outcome = called.await?;
+        if let OutcomeKind::Replied(_) | OutcomeKind::NoReply = outcome {
+            self.activation.configs.set(name, config);
+            *info.config.lock() = given;
+            return Some(Configured::Taken(deployed(&info)));
+        }
+        let (code, reason) = (outcome.code().to_owned(), outcome.message());
+        Some(Configured::Refused(DeployError::Config { plugin: info.plugin.clone(), code, reason }))
+    }
+
+    /// Remembers a refusal where people look for it, or that there is none any more.
+    fn noted(&self, name: &str, configured: Configured) -> Configured {
+        let refused = match &configured {
+            Configured::Refused(error) => Some(RefusedConfig {
+                code: error.config_code().to_owned(),
+                reason: with_causes(error).to_string(),
+                since: SystemTime::now(),
+            }),
+            _ => None,
+        };
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.config_refused = refused;
+        }
+        configured
+    }
+
+    /// What was refused to a plugin is not to be given to it any more.
+    pub(crate) fn config_is_settled(&self, name: &str) {
+        if let Some(plugin) = self.registry().plugins.get_mut(name) {
+            plugin.config_refused = None;
+        }
+    }
+
+    /// The plugins that have not taken what the configuration says of them, and why.
+    pub(crate) fn refused_configs(&self) -> Vec<(Arc<str>, RefusedConfig)> {
+        let registry = self.registry();
+        let refused = registry
+            .plugins
+            .iter()
+            .filter_map(|(name, plugin)| Some((name.clone(), plugin.config_refused.clone()?)));
+        refused.collect()
+    }
+
+    /// The very bytes that are live have failed for a configuration that they do not get again.
+    fn do_not_retry(&self, name: &str) {
+        let mut registry = self.registry();
+        let live = registry.plugins.get(name).filter(|plugin| plugin.live.is_some());
+        let Some(info) = live.map(|plugin| plugin.info.clone()) else { return };
+        let failed = registry.retries.of(&info.file).and_then(|(hash, _)| hash);
+        if failed == Some(info.hash) {
+            registry.retries.forget(&info.file);
         }
     }
 

@@ -11,6 +11,7 @@ use ksi_kernel::call::tally::Counts;
 
 use super::{
     checkpoint::{Checkpoint, TakesCheckpoints},
+    configure::RefusedConfig,
     restart::Ends,
     retry::RetrySchedule,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Plugin {
     /// Of the live generation, or of the last one there was.
     pub(crate) info: Arc<GenerationInfo>,
     pub(crate) last_error: Option<String>,
+    /// What the configuration says of it, and it has not taken.
+    pub(crate) config_refused: Option<RefusedConfig>,
     /// What the live generation breaks of contracts with others, or cannot be told of them.
     pub(crate) contract_notices: Vec<String>,
     /// What somebody should know of the state that the live generation has.
@@ -268,6 +271,7 @@ impl Registry {
                     live: Some(generation),
                     info: info.clone(),
                     last_error: None,
+                    config_refused: None,
                     contract_notices: Vec::new(),
                     state_notice: None,
                     retired: VecDeque::new(),

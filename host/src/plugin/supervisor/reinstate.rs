@@ -177,7 +177,7 @@ impl Supervisor {
             let generation = plugin.and_then(|plugin| plugin.live.as_mut());
             let generation =
                 generation.ok_or_else(|| NotAgain::for_good("the host has let it go"))?;
-            generation.residence.create(info.config.clone(), &services)
+            generation.residence.create(info.config.lock().clone(), &services)
         };
         // The version is trusted: what is told of it, if the host dies of it after all, is not
         // noted.

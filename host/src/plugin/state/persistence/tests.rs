@@ -3,6 +3,7 @@ use std::sync::OnceLock;
 use ksi_abi::Description;
 use ksi_kernel::{
     kernel::{Kernel, KernelLimits},
+    lock::Lock,
     router::emit::RouterLimits,
 };
 use ksi_plugin_api::{__private::testing, Context, Result, plugin};
@@ -67,7 +68,7 @@ fn info(plugin: &str) -> GenerationInfo {
         number: 1,
         manifest,
         description: Description::default(),
-        config: Arc::from(*b"{}"),
+        config: Lock::new(Arc::from(*b"{}")),
         tried: Tried::Passed,
         file: "a.so".into(),
         hash: blake3::hash(b""),
