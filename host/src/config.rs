@@ -50,6 +50,8 @@ use std::time::Duration;
 use ksi_kernel::{router::emit::RouterLimits, session::SessionLimits};
 use serde::Deserialize;
 
+use crate::secrets::references;
+
 pub(crate) use self::changes::Changes;
 pub use self::contracts::{ContractPolicy, Contracts, ContractsOf, Validate};
 pub use self::fault::ConfigFault;
@@ -145,7 +147,9 @@ pub struct Config {
     pub metrics: Metrics,
     /// What is kept of calls that have ended. TOML: `[recorder]`.
     pub recorder: Recorder,
-    /// The configuration of each plugin by its name, always JSON objects. TOML: `[plugin.NAME]`.
+    /// The configuration of each plugin by its name, always JSON objects. An object with the one
+    /// key `$secret` stands for a text that is elsewhere, as `{"$secret": {"env": "API_KEY"}}`; it
+    /// is looked for when the plugin gets it. TOML: `[plugin.NAME]`.
     pub plugins: BTreeMap<String, serde_json::Value>,
     /// Where all that comes from.
     pub(crate) origins: origin::Origins,
@@ -366,10 +370,33 @@ impl Config {
         self.recovery.check()?;
         self.metrics.check()?;
         self.recorder.check()?;
-        match self.plugins.iter().find(|(_, config)| !config.is_object()) {
-            Some((name, _)) => Err(Problem::NotATable { name: name.clone() }),
-            None => Ok(()),
+        for (name, own) in &self.plugins {
+            if !own.is_object() {
+                return Err(Problem::NotATable { name: name.clone() });
+            }
+            let mut wrong = None;
+            references(own, &format!("plugin.{name}"), &mut |key, reference| {
+                let text = reference.err().filter(|_| wrong.is_none());
+                wrong = wrong.take().or(text.map(|text| (key.to_owned(), text)));
+            });
+            if let Some((key, text)) = wrong {
+                return Err(Problem::Secret { key, text });
+            }
         }
+        Ok(())
+    }
+
+    /// What somebody should know of the files that plugins' secrets are in: that one cannot be
+    /// read, or can be read by others. Where the host runs, that may be otherwise.
+    pub fn secret_remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for (name, own) in &self.plugins {
+            references(own, &format!("plugin.{name}"), &mut |key, reference| {
+                let remark = reference.ok().and_then(|reference| reference.remark());
+                remarks.extend(remark.map(|remark| format!("the secret {key}: {remark}")));
+            });
+        }
+        remarks
     }
 }
 

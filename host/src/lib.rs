@@ -28,6 +28,7 @@ mod crash;
 mod start_up;
 mod stopping;
 // What knows nothing of a host.
+mod secrets;
 mod sync;
 mod system;
 mod text;
@@ -83,6 +84,7 @@ pub use plugin::{
     },
     supervisor::deploy::check::{Checked, CheckedPlugin},
 };
+pub use secrets::SecretError;
 pub use stopping::{StopHandle, StopStage};
 pub use system::{
     lock_holder::LockHolder,

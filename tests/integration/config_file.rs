@@ -1,6 +1,6 @@
 //! What an operator is told of the configuration: what is wrong in the file, and what is in effect.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::{Value, json};
 
@@ -204,4 +204,85 @@ fn a_plugin_that_did_not_start_with_its_new_configuration_is_not_replaced_by_its
     host.drop_in("chaos.so", &Library::chaos());
     let module = host.until_module("it is live", "chaos", |module| module["state"] == "live");
     assert_eq!(module["config_refused"]["code"], "not_initialized", "{module:#}");
+}
+
+/// As `[plugin.asks]` has it.
+fn secret(place: &str, at: impl std::fmt::Display) -> String {
+    format!("{{ \"$secret\" = {{ {place} = '{at}' }} }}")
+}
+
+#[test]
+fn a_secret_gets_to_the_plugin_and_to_nobody_else() {
+    let setup = TestHost::builder().plugin("asks.so", &Library::of("ksi-fixture-asks"));
+    let file = setup.dir().join("key");
+    fs::write(&file, "hunter2\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(setup.dir().join("db"), "sesame9").unwrap();
+    // Relative to the file.
+    let setup = setup.config(&format!("[plugin.asks]\nword = {}", secret("file", "key")));
+    let mut command = setup.command();
+    command.env("KSI_TEST_WORD", "opensaid").env("CREDENTIALS_DIRECTORY", setup.dir());
+    let host = setup.start_by(&mut command);
+    assert_eq!(configured(&host)["word"], "hunter2");
+    host.process.told("may be read by every user (its mode is 644)");
+    for (place, at, word) in [("env", "KSI_TEST_WORD", "opensaid"), ("credential", "db", "sesame9")]
+    {
+        configure(&host, &format!("word = {}", secret(place, at))).ok();
+        assert_eq!(configured(&host)["word"], word);
+    }
+    // A plugin that tells of what it was given, as serde does.
+    let answers = configure(&host, &format!("number = {}", secret("env", "KSI_TEST_WORD")));
+    assert!(answers.stdout.contains("string \"(secret)\", expected u16"), "{answers:?}");
+    let reloaded = host.ksi(&["reload", "asks"]).fails(1);
+    assert!(reloaded.contains("(secret)"), "{reloaded}");
+    let shown = host.ksi(&["config", "show", "plugin"]).ok();
+    let number = "the file says plugin.asks.number = (secret) {\"env\":\"KSI_TEST_WORD\"}";
+    assert!(
+        shown.contains("(secret) {\"credential\":\"db\"}") && shown.contains(number),
+        "{shown}"
+    );
+    let said = [
+        answers.stdout,
+        reloaded,
+        shown,
+        host.ksi(&["list", "--json"]).ok(),
+        host.ksi(&["inspect", "asks", "--json"]).ok(),
+        host.ksi(&["config", "show", "--json"]).ok(),
+        host.log_by_now(),
+    ];
+    for said in said {
+        for word in ["hunter2", "opensaid", "sesame9"] {
+            assert!(!said.contains(word), "{word} in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_that_is_not_there_keeps_what_is_live_and_is_told_with_what_to_do() {
+    let host = configurable("word = 'one'");
+    let ran = configure(&host, &format!("word = {}", secret("file", "/none/key")));
+    let told = "asks is not given `plugin.asks.word`: /none/key cannot be read";
+    assert!(ran.stdout.contains(told) && ran.stdout.contains("[no_secret]"), "{ran:?}");
+    assert_eq!(configured(&host)["word"], "one");
+    assert_eq!(host.module("asks")["generation"], 1);
+    // One that is another one by now is given anew, although the file says the same.
+    let key = host.dir().join("key");
+    fs::write(&key, "first").unwrap();
+    configure(&host, &format!("word = {}", secret("file", key.display()))).ok();
+    fs::write(&key, "second").unwrap();
+    let said = host.ksi(&["config", "reload"]).ok();
+    assert!(said.contains("asks has taken its changed configuration"), "{said}");
+    assert_eq!(configured(&host)["word"], "second");
+    let said = host.ksi(&["config", "reload"]).ok();
+    assert!(said.contains("nothing in it has changed"), "{said}");
+    // What is no reference is found before anybody gets it.
+    let bad = "[plugin.asks]\nword = { '$secret' = { vault = 'x' } }\n";
+    let ran = check(host.dir(), bad, &[]);
+    assert!(
+        ran.stdout.contains(":2:1: `plugin.asks.word` `vault` is no place of a secret"),
+        "{ran:?}"
+    );
+    let ran = check(host.dir(), &format!("[plugin.asks]\nword = {}", secret("file", "gone")), &[]);
+    assert!(ran.stderr.contains("the secret plugin.asks.word: "), "{ran:?}");
+    assert_eq!(ran.code, Some(0));
 }

@@ -14,6 +14,7 @@ use super::{
     Config, Contracts, Isolation, Limits, Metrics, Problem, Python, Recorder, Recovery, Reload,
     StateFiles, Timeouts, UntrustedPlugins, origin::Origins, range,
 };
+use crate::secrets::within;
 
 pub(super) fn parse(text: &str, folder: &Path) -> Result<Config, Problem> {
     let file: File = toml::from_str(text).map_err(|source| Problem::Toml {
@@ -41,7 +42,8 @@ pub(super) fn told(error: &toml::de::Error) -> String {
 /// What a file says, with paths that are relative to `folder`.
 pub(super) fn of_file(file: File, folder: &Path) -> Result<Config, Problem> {
     let plugins = file.plugin.into_iter().map(|(name, table)| {
-        let config = json(toml::Value::Table(table), &mut format!("plugin.{name}"))?;
+        let mut config = json(toml::Value::Table(table), &mut format!("plugin.{name}"))?;
+        within(&mut config, folder);
         Ok((name, config))
     });
     no_empty_paths(&file.host)?;

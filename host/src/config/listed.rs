@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::origin::below;
 use super::{
@@ -15,6 +15,8 @@ use super::{
     Isolation, IsolationMode, IsolationOf, Metrics, Python, PythonOf, Recovery, Reload, ReloadOf,
     Restart, StateFiles, UntrustedPlugins, Validate, range,
 };
+
+use crate::secrets::Reference;
 
 /// Keys and values in the order of the configuration's tables, with their ways, as in
 /// `reload.plugins.hello.drain`. What nobody has said and what is nothing then is null.
@@ -81,7 +83,9 @@ impl List {
 
     /// What a plugin is given, value by value. Lists are values.
     fn leaves(&mut self, path: &str, value: &Value) {
-        match value.as_object().filter(|object| !object.is_empty()) {
+        let is_table = |value: &&Map<String, Value>| !value.is_empty();
+        let table = value.as_object().filter(is_table);
+        match table.filter(|_| Reference::of(value).is_none()) {
             Some(object) => {
                 object.iter().for_each(|(key, value)| self.leaves(&below(path, key), value));
             }

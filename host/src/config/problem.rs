@@ -63,6 +63,14 @@ pub enum Problem {
         /// What is wrong with it, and what it must be.
         text: String,
     },
+    /// A reference to a secret that is none.
+    #[error("`{key}` {text}")]
+    Secret {
+        /// The key with its tables, as in `plugin.hello.api_key`.
+        key: String,
+        /// What is wrong with it.
+        text: String,
+    },
     /// A number that JSON, in which a plugin gets its configuration, cannot hold.
     #[error("`{key}` is {value}, which no plugin can be given: use a finite number")]
     NotFinite {
@@ -106,6 +114,7 @@ impl Problem {
             Self::Toml { .. } => None,
             Self::OutOfRange { key, .. }
             | Self::Limit { key, .. }
+            | Self::Secret { key, .. }
             | Self::NotFinite { key, .. } => Some(key.clone()),
             Self::NotATable { name } => Some(below("plugin", name)),
             Self::NoPluginName { table, name } | Self::NoEventName { table, name, .. } => {

@@ -6,7 +6,6 @@
 //! Nothing of a file that is not valid is taken.
 
 use std::{
-    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -27,7 +26,6 @@ use crate::{
         ReloadPolicy, Validate,
     },
     plugin::{
-        instance::configs::PluginConfig,
         lifecycle::{
             contracts::{ContractPolicies, OnBreak},
             error::DeployError,
@@ -310,10 +308,16 @@ impl Core {
             needs_restart: changes.at_restart,
             plugins: Vec::new(),
         };
-        for plugin in changes.plugins {
+        let rotated = self.rotated(&changes.plugins).await;
+        for plugin in changes.plugins.iter().chain(&rotated).cloned() {
             let _lock = settings.lock_of(&plugin).await;
+            let has_rotated = rotated.contains(&plugin);
             let configured = match settings.changed(&plugin) {
                 Some(own) => self.configure(&plugin, own, Anew::No).await,
+                None if has_rotated => {
+                    let own = settings.known().held.plugins.get(&plugin).cloned();
+                    self.configure(&plugin, own, Anew::No).await
+                }
                 // Somebody else has asked for the plugin meanwhile.
                 None => self.supervisor.as_configured(&plugin),
             };
@@ -321,6 +325,18 @@ impl Core {
         }
         reloaded.log();
         Ok(reloaded)
+    }
+
+    /// Plugins beside these whose secrets are other ones by now, though the file says the same.
+    async fn rotated(&self, changed: &[String]) -> Vec<String> {
+        let held = self.settings.known().held.plugins.clone();
+        let mut rotated = Vec::new();
+        for (plugin, own) in held {
+            if !changed.contains(&plugin) && self.supervisor.has_other_secrets(&plugin, own).await {
+                rotated.push(plugin);
+            }
+        }
+        rotated
     }
 
     /// Reloads a plugin, with what the configuration file says of it now.
@@ -362,25 +378,15 @@ impl Core {
 
     /// Gives a plugin what the configuration says of it. Under its lock.
     async fn configure(&self, plugin: &str, own: Own, anew: Anew) -> Configured {
-        let config = own.as_ref().map(encoded);
         let configured = match anew {
-            Anew::Yes => self.supervisor.reconfigure(plugin, config).await,
-            Anew::No => self.supervisor.configure(plugin, config).await,
+            Anew::Yes => self.supervisor.reconfigure(plugin, own.clone()).await,
+            Anew::No => self.supervisor.configure(plugin, own.clone()).await,
         };
         if !matches!(configured, Configured::Refused(_)) {
             self.settings.take_plugin(plugin, &own);
         }
         configured
     }
-}
-
-/// The configurations of all plugins, as they are handed to them.
-pub(crate) fn encoded_all(config: &Config) -> HashMap<String, PluginConfig> {
-    config.plugins.iter().map(|(plugin, own)| (plugin.clone(), encoded(own))).collect()
-}
-
-fn encoded(own: &serde_json::Value) -> PluginConfig {
-    own.to_string().into_bytes().into()
 }
 
 /// Reads it where a file that gives nothing, as a pipe or one of a server that is gone, holds up

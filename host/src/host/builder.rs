@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config, Problem, UntrustedPlugins},
     core::{
         Core,
-        settings::{ConfigFile, Settings, encoded_all},
+        settings::{ConfigFile, Settings},
     },
     crash::{Journal, JournalError},
     plugin::{
@@ -275,7 +275,7 @@ impl HostBuilder {
                 },
                 resources: KeptResources::new(limits.kept_resources),
                 epoch: started,
-                configs: Configs::new(encoded_all(&config)),
+                configs: Configs::new(config.plugins.clone().into_iter().collect()),
                 policies: policies.clone(),
                 isolation,
                 modules,

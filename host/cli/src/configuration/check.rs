@@ -26,7 +26,11 @@ pub(crate) fn check(common: &Common, args: CheckConfig) -> Result<(), CommandFai
             output::text(&output::plain(&line(&path, fault)))?;
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(CommandFailure::Told) }
+    if !faults.is_empty() {
+        return Err(CommandFailure::Told);
+    }
+    Config::from_file(&file)?.secret_remarks().iter().for_each(|remark| output::remark(remark));
+    Ok(())
 }
 
 /// `ksi.toml:3:1: …`, which editors know the way to.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ksi_wire::config::{Refused, Setting, Shown};
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::args::{Common, ShownConfig};
 use crate::client::PATIENT;
@@ -36,7 +36,7 @@ pub(crate) fn show(common: &Common, args: ShownConfig) -> Result<(), CommandFail
     for setting in &shown {
         table.row([
             (setting.key.clone(), Tone::Usual),
-            (value(setting), Tone::Usual),
+            (told(&setting.value), Tone::Usual),
             (from(setting, file.as_deref()), tone(setting)),
         ]);
     }
@@ -45,8 +45,8 @@ pub(crate) fn show(common: &Common, args: ShownConfig) -> Result<(), CommandFail
         output::text(&output::plain(&otherwise(setting)))?;
     }
     for Refused { code, name, reason } in refused {
-        let told = format!("{name} goes on with the configuration before: {reason} [{code}]");
-        output::text(&output::plain(&told))?;
+        let line = format!("{name} goes on with the configuration before: {reason} [{code}]");
+        output::text(&output::plain(&line))?;
     }
     Ok(())
 }
@@ -61,11 +61,12 @@ fn is_asked_for(setting: &Setting, args: &ShownConfig) -> bool {
         && (!args.changed || &*setting.from != "default" || setting.in_file.is_some())
 }
 
-fn value(setting: &Setting) -> String {
-    match &setting.value {
-        serde_json::Value::Null => "-".to_owned(),
-        // Without the quotes, which would be TOML's and not JSON's.
-        value if setting.masked => value.as_str().unwrap_or("(masked)").to_owned(),
+/// As JSON, which is mostly TOML too. Of a secret, where it is.
+fn told(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text == "(masked)" => text.clone(),
+        value if value.get("$secret").is_some() => format!("(secret) {}", value["$secret"]),
         value => value.to_string(),
     }
 }
@@ -90,8 +91,8 @@ fn tone(setting: &Setting) -> Tone {
 fn otherwise(setting: &Setting) -> String {
     let key = &setting.key;
     let says = match &setting.in_file {
-        Some(serde_json::Value::Null) | None => format!("the file does not say {key} any more"),
-        Some(value) => format!("the file says {key} = {value}"),
+        Some(Value::Null) | None => format!("the file does not say {key} any more"),
+        Some(value) => format!("the file says {key} = {}", told(value)),
     };
     match key.starts_with("plugin.") {
         true => format!("{says}, and the plugin has not taken that"),
@@ -109,12 +110,12 @@ mod tests {
 
     #[test]
     fn where_a_value_comes_from_is_told_by_line_option_or_variable() {
-        let told = |json| from(&setting(json), Some("/etc/ksi.toml"));
-        assert_eq!(told(json!({"key": "a", "from": "file", "line": 3})), "ksi.toml:3");
-        assert_eq!(told(json!({"key": "a", "from": "file"})), "ksi.toml, as it was");
-        assert_eq!(told(json!({"key": "a", "from": "command_line", "by": "--state"})), "--state");
-        assert_eq!(told(json!({"key": "a", "from": "environment", "by": "KSI_X"})), "KSI_X");
-        assert_eq!(told(json!({"key": "a", "from": "default"})), "default");
+        let said = |json| from(&setting(json), Some("/etc/ksi.toml"));
+        assert_eq!(said(json!({"key": "a", "from": "file", "line": 3})), "ksi.toml:3");
+        assert_eq!(said(json!({"key": "a", "from": "file"})), "ksi.toml, as it was");
+        assert_eq!(said(json!({"key": "a", "from": "command_line", "by": "--state"})), "--state");
+        assert_eq!(said(json!({"key": "a", "from": "environment", "by": "KSI_X"})), "KSI_X");
+        assert_eq!(said(json!({"key": "a", "from": "default"})), "default");
     }
 
     #[test]
@@ -135,13 +136,13 @@ mod tests {
 
     #[test]
     fn what_the_file_says_otherwise_is_told_with_what_that_takes() {
-        let told = |json| otherwise(&setting(json));
+        let said = |json| otherwise(&setting(json));
         assert_eq!(
-            told(json!({"key": "limits.workers", "in_file": 3})),
+            said(json!({"key": "limits.workers", "in_file": 3})),
             "the file says limits.workers = 3: in effect after a restart of the host"
         );
         assert_eq!(
-            told(json!({"key": "plugin.a.b", "in_file": null})),
+            said(json!({"key": "plugin.a.b", "in_file": null})),
             "the file does not say plugin.a.b any more, and the plugin has not taken that"
         );
     }

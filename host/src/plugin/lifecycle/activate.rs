@@ -200,6 +200,15 @@ impl Activation {
         limit: Duration,
         given_up: impl Future<Output = ()>,
     ) -> Result<(Generation, Box<dyn Body>), NotActivated> {
+        let config = match self.configs.of(&candidate.manifest.name).await {
+            Ok(config) => config,
+            Err(no_secret) => {
+                let error = DeployError::no_secret(&candidate.manifest.name, no_secret);
+                let opened = candidate.residence.take();
+                let leftover = opened.map(|opened| self.unused(number, candidate, opened));
+                return Err(NotActivated { error, leftover });
+            }
+        };
         let residence = match candidate.residence.take() {
             Some(residence) => residence,
             None => {
@@ -211,13 +220,12 @@ impl Activation {
         let started = Instant::now();
         let description = candidate.description.take();
         let (plugin, file) = (plugin_of(&candidate), candidate.file.clone());
-        let config = self.configs.of(&plugin);
         residence.belongs_to(&plugin, number);
         let noted = crash::note(self.journal.as_ref(), &about(&candidate, "its initialize"));
         let (residence, described) = self.describe(residence, description).await;
         let created = match described {
             Ok(description) => {
-                let creation = residence.create(config.clone(), &services);
+                let creation = create(&*residence, &config, &services);
                 let instance = self.instance(creation, limit, given_up, noted).await;
                 instance.map(|instance| (description, instance))
             }
@@ -257,7 +265,7 @@ impl Activation {
     ) -> Leftover {
         let services = self.services(number, &candidate.manifest, &candidate.file);
         services.detach();
-        let config = self.configs.of(&candidate.manifest.name);
+        let config = PluginConfig::nothing();
         let generation = generation(number, candidate, config, services, residence);
         Leftover { generation, creating: None }
     }
@@ -347,6 +355,21 @@ impl Activation {
         info.handlers.get_or_init(|| declared.handlers().to_vec());
         Ok(declared)
     }
+}
+
+/// Has a residence make an instance. What that says when there is none has no secret in it.
+pub(in crate::plugin) fn create(
+    residence: &dyn Residence,
+    config: &PluginConfig,
+    services: &Arc<HostServices>,
+) -> Creation {
+    let (creation, config) = (residence.create(config.clone(), services), config.clone());
+    Box::pin(async move {
+        creation.await.map_err(|not_made| match not_made {
+            NotMade::Failed(reason) => NotMade::Failed(config.redacted(reason)),
+            not_started => not_started,
+        })
+    })
 }
 
 /// A declared handler, as it is to be called and by which events.

@@ -7,12 +7,15 @@ use thiserror::Error;
 use tokio::task::JoinError;
 
 use super::{contracts::in_short, hand_over::HandOverError};
-use crate::plugin::{
-    file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
-    instance::library::LoadError,
-    probe::error::ProbeError,
-    python::error::PythonError,
-    state::persistence::{PersistError, ways_out},
+use crate::{
+    plugin::{
+        file::{copy::CopyError, manifest::ManifestError, trust::TrustError},
+        instance::{configs::NoSecret, library::LoadError},
+        probe::error::ProbeError,
+        python::error::PythonError,
+        state::persistence::{PersistError, ways_out},
+    },
+    secrets::SecretError,
 };
 
 /// Why a file did not become the live generation of a plugin.
@@ -142,6 +145,16 @@ pub enum DeployError {
         code: String,
         /// What it says.
         reason: String,
+    },
+    /// A secret of its configuration cannot be had.
+    #[error("{plugin} is not given `{key}`: {source}")]
+    Secret {
+        /// The plugin.
+        plugin: String,
+        /// Where in the configuration it stands, as in `plugin.hello.api_key`.
+        key: String,
+        /// Why.
+        source: SecretError,
     },
     /// It requires events that nobody handles.
     #[error(
@@ -363,10 +376,19 @@ pub(crate) enum OfState {
 }
 
 impl DeployError {
+    /// That a plugin cannot be given its configuration.
+    pub(in crate::plugin) fn no_secret(plugin: &str, no_secret: NoSecret) -> Self {
+        let NoSecret { key, source } = no_secret;
+        DeployError::Secret { plugin: plugin.to_owned(), key, source }
+    }
+}
+
+impl DeployError {
     /// For programs: why a plugin has not taken another configuration.
     pub(crate) fn config_code(&self) -> &str {
         match self {
             DeployError::Config { code, .. } => code,
+            DeployError::Secret { .. } => "no_secret",
             DeployError::Init { .. } => "not_initialized",
             DeployError::InitTimedOut { .. } => "timed_out",
             DeployError::Reinstated { source, .. } => source.config_code(),
@@ -403,6 +425,7 @@ impl DeployError {
             DeployError::Copy(error) => error.may_pass(),
             DeployError::Load { source, .. } => matches!(source, LoadError::Thread { .. }),
             DeployError::Init { .. }
+            | DeployError::Secret { .. }
             | DeployError::InitTimedOut { .. }
             | DeployError::TooManyPinned { .. }
             | DeployError::Down { .. } => true,

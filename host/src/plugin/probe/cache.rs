@@ -90,6 +90,7 @@ mod tests {
     use ksi_abi::HandlerDescription;
 
     use super::*;
+    use crate::plugin::instance::configs::PluginConfig;
     use crate::plugin::state::snapshot::Snapshot;
     use ksi_kernel::event::Payload;
 
@@ -118,7 +119,7 @@ mod tests {
     fn trial(config: &str, snapshot: Option<Snapshot>) -> Trial {
         Trial {
             file: "a.so".into(),
-            config: config.as_bytes().to_vec(),
+            config: PluginConfig::plain(config.as_bytes().to_vec()),
             limit: Duration::ZERO,
             snapshot,
             kept: None,

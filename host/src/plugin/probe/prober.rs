@@ -159,9 +159,13 @@ impl Prober {
         if !in_time {
             return Err(ProbeError::TimedOut { what, after: self.limit(&steps) });
         }
+        let redacted = |reason: String| match trial {
+            Some(trial) => trial.config.redacted(reason),
+            None => reason,
+        };
         match serde_json::from_slice(&answer[steps.len()..]) {
             Ok(ProbeAnswer::Described(_, Some(Verdict::Refused(reason)))) => {
-                Err(ProbeError::Trial { reason })
+                Err(ProbeError::Trial { reason: redacted(reason) })
             }
             Ok(ProbeAnswer::Described(description, verdict)) => {
                 if verdict.is_some() {
@@ -170,7 +174,7 @@ impl Prober {
                     let _ = child.end(ENDS);
                 }
                 Ok(match verdict {
-                    Some(Verdict::Unsure(reason)) => (description, Some(reason)),
+                    Some(Verdict::Unsure(reason)) => (description, Some(redacted(reason))),
                     _ => (description, None),
                 })
             }

@@ -36,6 +36,7 @@ use tokio::runtime::Handle;
 
 use crate::plugin::{
     instance::{
+        configs::PluginConfig,
         library::{self, reason_of},
         library_body::LibraryBody,
     },
@@ -48,7 +49,7 @@ pub(crate) struct Trial {
     /// Where the plugin was copied from.
     pub(crate) file: PathBuf,
     /// The plugin's configuration, encoded.
-    pub(crate) config: Vec<u8>,
+    pub(crate) config: PluginConfig,
     /// What its `initialize` gets.
     pub(crate) limit: Duration,
     /// What it is to restore, if there is state for it.
@@ -138,12 +139,19 @@ impl Trial {
         let mut config = vec![0; config];
         from.read_exact(&mut config)?;
         let Some((version, length)) = state else {
-            return Ok(Trial { file, config, limit, snapshot: None, kept: None });
+            return Ok(Trial {
+                file,
+                config: PluginConfig::plain(config),
+                limit,
+                snapshot: None,
+                kept: None,
+            });
         };
         let mut bytes = vec![0; length];
         from.read_exact(&mut bytes)?;
         let bytes = Payload::from_json_bytes(bytes);
         let snapshot = Some(Snapshot::new(version, bytes));
+        let config = PluginConfig::plain(config);
         Ok(Trial { file, config, limit, snapshot, kept: None })
     }
 
@@ -375,12 +383,12 @@ mod tests {
         for snapshot in [Some(snapshot), None] {
             // The longest path that there can be.
             let file = PathBuf::from(OsString::from_vec(vec![0xff; 4_095]));
-            let config = b"{\"a\":\n1}".to_vec();
+            let config = PluginConfig::plain(b"{\"a\":\n1}".to_vec());
             let trial = Trial { file, config, limit, snapshot, kept: None };
             let mut written = Vec::new();
             trial.write(&mut written).unwrap();
             let read = Trial::read(&*written).unwrap();
-            assert_eq!((read.file, read.config), (trial.file, trial.config));
+            assert_eq!((read.file, &*read.config), (trial.file, &*trial.config));
             assert_eq!(read.limit, limit);
             let state = |it: &Snapshot| (it.version, it.bytes.as_json().to_vec());
             assert_eq!(read.snapshot.as_ref().map(state), trial.snapshot.as_ref().map(state));

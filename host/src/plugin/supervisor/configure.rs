@@ -4,16 +4,15 @@
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use ksi_kernel::{event::Payload, report::OutcomeKind};
+use serde_json::Value;
 
 use super::{Deployed, Supervisor, deployed};
 use crate::{
     plugin::{
-        instance::{
-            configs::{NOTHING, PluginConfig},
-            info::CONFIGURE_EVENT,
-        },
+        instance::{configs::encoded, info::CONFIGURE_EVENT},
         lifecycle::{directed, error::DeployError},
     },
+    secrets::has_references,
     sync::keyed_lock::LockKey,
     text::causes::with_causes,
 };
@@ -45,7 +44,7 @@ impl Supervisor {
     pub(crate) async fn configure(
         self: &Arc<Self>,
         name: &str,
-        config: Option<PluginConfig>,
+        config: Option<Value>,
     ) -> Configured {
         match self.told(name, config.clone()).await {
             Some(told) => self.noted(name, told),
@@ -57,8 +56,15 @@ impl Supervisor {
     pub(crate) async fn reconfigure(
         self: &Arc<Self>,
         name: &str,
-        config: Option<PluginConfig>,
+        config: Option<Value>,
     ) -> Configured {
+        // What is live is not let go for a secret that is not there.
+        if self.file_if_live(name).is_some()
+            && let Err(no_secret) = encoded(name, config.clone()).await
+        {
+            let refused = Configured::Refused(DeployError::no_secret(name, no_secret));
+            return self.noted(name, refused);
+        }
         let configs = &self.activation.configs;
         let before = configs.set(name, config);
         let Some(file) = self.file_to_configure(name) else {
@@ -78,7 +84,7 @@ impl Supervisor {
     }
 
     /// Has the live instance take it, if its version says how and it can be called.
-    async fn told(&self, name: &str, config: Option<PluginConfig>) -> Option<Configured> {
+    async fn told(&self, name: &str, config: Option<Value>) -> Option<Configured> {
         // Whoever replaces it meanwhile begins with what it has taken.
         let _lock = self.locks.lock(LockKey::Plugin(name.into())).await;
         let (info, live) = {
@@ -90,7 +96,12 @@ impl Supervisor {
         if !live.body()?.is_there() {
             return None;
         }
-        let given = config.clone().unwrap_or_else(|| PluginConfig::from(*NOTHING));
+        let given = match encoded(name, config.clone()).await {
+            Ok(given) => given,
+            Err(no_secret) => {
+                return Some(Configured::Refused(DeployError::no_secret(name, no_secret)));
+            }
+        };
         let payload = Payload::from_json_bytes(given.to_vec());
         let (router, limit) = (self.router.clone(), self.activation.init_timeout);
         let called = self.router.workers().spawn_life_cycle(async move {
@@ -103,8 +114,22 @@ impl Supervisor {
             *info.config.lock() = given;
             return Some(Configured::Taken(deployed(&info)));
         }
-        let (code, reason) = (outcome.code().to_owned(), outcome.message());
+        let (code, reason) = (outcome.code().to_owned(), given.redacted(outcome.message()));
         Some(Configured::Refused(DeployError::Config { plugin: info.plugin.clone(), code, reason }))
+    }
+
+    /// Whether a live plugin of which the configuration says this has other secrets than it would
+    /// get now. A secret that cannot be had any more is none.
+    pub(crate) async fn has_other_secrets(&self, name: &str, own: Value) -> bool {
+        if !has_references(&own) {
+            return false;
+        }
+        let info = match self.registry().plugins.get(name) {
+            Some(plugin) if plugin.live.is_some() => plugin.info.clone(),
+            _ => return false,
+        };
+        let found = encoded(name, Some(own)).await;
+        found.is_ok_and(|found| **info.config.lock() != *found)
     }
 
     /// Remembers a refusal where people look for it, or that there is none any more.

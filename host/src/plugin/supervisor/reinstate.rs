@@ -25,7 +25,7 @@ use crate::{
     plugin::{
         instance::{body::Body, info::GenerationInfo, live::FirstCalls, services::HostServices},
         lifecycle::{
-            activate::NotCreated,
+            activate::{self, NotCreated},
             error::DeployError,
             hand_over::{Held, PATIENCE, Predecessor},
             retire::FinalState,
@@ -177,7 +177,7 @@ impl Supervisor {
             let generation = plugin.and_then(|plugin| plugin.live.as_mut());
             let generation =
                 generation.ok_or_else(|| NotAgain::for_good("the host has let it go"))?;
-            generation.residence.create(info.config.lock().clone(), &services)
+            activate::create(&*generation.residence, &info.config.lock(), &services)
         };
         // The version is trusted: what is told of it, if the host dies of it after all, is not
         // noted.

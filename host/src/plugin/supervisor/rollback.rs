@@ -226,7 +226,10 @@ impl Supervisor {
                 let state = back.state().filter(|state| {
                     restores.is_some_and(|restores| restores.restores.contains(&state.version))
                 });
-                self.is_tried(&examined).map(|()| self.trial_with(&examined, state.cloned()))
+                match self.is_tried(&examined) {
+                    Ok(()) => self.trial_with(&examined, state.cloned()).await,
+                    Err(skipped) => Err(skipped),
+                }
             }
             false => self.trial(&examined).await,
         };

@@ -204,7 +204,10 @@ impl Supervisor {
         let copied = self.preparation.copy_again(copy, file).await?;
         let examined = self.preparation.examine(copied).await?;
         let trial = self.is_tried(&examined);
-        let trial = trial.map(|()| self.trial_with(&examined, Some(chosen.state.clone())));
+        let trial = match trial {
+            Ok(()) => self.trial_with(&examined, Some(chosen.state.clone())).await,
+            Err(skipped) => Err(skipped),
+        };
         let candidate = self.preparation.probe(examined, trial).await?;
         let candidate = Prepared::Candidate(Box::new(candidate));
         self.finish(candidate, Origin::Chosen(chosen)).await

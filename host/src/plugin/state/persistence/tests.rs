@@ -13,6 +13,7 @@ use super::*;
 use crate::plugin::{
     file::manifest::Manifest,
     instance::{
+        configs::PluginConfig,
         info::{Timings, Tried},
         library,
         library_body::LibraryBody,
@@ -68,7 +69,7 @@ fn info(plugin: &str) -> GenerationInfo {
         number: 1,
         manifest,
         description: Description::default(),
-        config: Lock::new(Arc::from(*b"{}")),
+        config: Lock::new(PluginConfig::nothing()),
         tried: Tried::Passed,
         file: "a.so".into(),
         hash: blake3::hash(b""),

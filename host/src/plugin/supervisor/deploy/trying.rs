@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::super::Supervisor;
 use crate::plugin::{
     file::manifest::Manifest,
+    instance::configs::NoSecret,
     lifecycle::prepare::Examined,
     probe::trial::Trial,
     state::snapshot::{Snapshot, common_version},
@@ -24,18 +25,20 @@ impl Supervisor {
     ) -> Result<Trial, String> {
         self.is_tried(examined)?;
         let (snapshot, kept) = self.trial_snapshot(&examined.manifest).await.unzip();
-        Ok(Trial { kept: kept.flatten(), ..self.trial_with(examined, snapshot) })
+        Ok(Trial { kept: kept.flatten(), ..self.trial_with(examined, snapshot).await? })
     }
 
     /// What a candidate is tried with that gets this state.
-    pub(in crate::plugin::supervisor) fn trial_with(
+    pub(in crate::plugin::supervisor) async fn trial_with(
         &self,
         examined: &Examined,
         snapshot: Option<Snapshot>,
-    ) -> Trial {
-        let config = self.activation.configs.of(&examined.manifest.name).to_vec();
+    ) -> Result<Trial, String> {
+        let config = self.activation.configs.of(&examined.manifest.name).await;
+        // It is told as an error when the host would give it that.
+        let config = config.map_err(|NoSecret { key, source }| format!("`{key}`: {source}"))?;
         let limit = self.activation.init_timeout.min(TRIAL_WAIT);
-        Trial { file: examined.file.clone(), config, limit, snapshot, kept: None }
+        Ok(Trial { file: examined.file.clone(), config, limit, snapshot, kept: None })
     }
 
     /// Whether a candidate is tried, or why not.
