@@ -66,6 +66,7 @@ mod safe_code;
 mod scarce;
 mod schema;
 mod service;
+mod shell;
 mod shown;
 mod signals;
 mod soak;

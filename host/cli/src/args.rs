@@ -25,8 +25,7 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 all well, 1 something failed, 2 not used as it should be, 3 no host there.";
+const EXIT_CODES: &str = "Exit codes: 0 all well, 1 something failed, 2 not used as it should be, 3 no host there, 130 a signal too many.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
@@ -90,6 +89,49 @@ pub(crate) enum Command {
     Graph(Graph),
     /// Stop the host and wait until it is gone
     Stop,
+    /// Print what a shell runs to complete commands, plugins and events
+    Completions(Completions),
+    /// Write pages of the manual, one for each command
+    Man(Man),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Plugins, events, snapshots and keys of the configuration are those of the running host, if it answers within 400 ms.
+
+Examples:
+  source <(ksi completions bash)                                          # in ~/.bashrc
+  source <(ksi completions zsh)                                           # in ~/.zshrc, behind compinit
+  ksi completions fish > ~/.config/fish/completions/ksi.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Shell {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Shell::Bash => "bash",
+            Shell::Zsh => "zsh",
+            Shell::Fish => "fish",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  ksi man ~/.local/share/man/man1 && man ksi-run")]
+pub(crate) struct Man {
+    /// The folder, which is made if it is not there
+    pub(crate) dir: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

@@ -11,6 +11,18 @@ use super::client::ClientError;
 /// The exit code of a command that was ended by one signal more than it has ways to end in order.
 pub(crate) const SIGNALLED_TOO_OFTEN: i32 = 130;
 
+/// What each exit code means: what the manual and docs/running.md say.
+pub(crate) const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "all well"),
+    (
+        1,
+        "something failed: a handler, a plugin that was refused, a file with something wrong in it; or no handler was there",
+    ),
+    (2, "not used as it should be, or the configuration cannot be used"),
+    (3, "no host there"),
+    (130, "ended by one signal more than there are stages of a stop"),
+];
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandFailure {
     /// What failed has been printed already, as a handler's failure is while other replies go on.
@@ -132,5 +144,23 @@ mod tests {
         );
         assert_eq!(code(CommandFailure::Usage("no JSON".into())), expect(2));
         assert_eq!(code(none.into()), expect(3));
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_docs_as_it_is_here_and_in_the_help() {
+        let docs = include_str!("../../../docs/running.md");
+        let rows: Vec<&str> = docs.lines().skip_while(|line| *line != "## Exit codes").collect();
+        let rows = rows.iter().skip_while(|line| !line.starts_with("| `")).copied();
+        let rows: Vec<&str> = rows.take_while(|line| line.starts_with('|')).collect();
+        let expected = EXIT_CODES.iter().map(|(code, meaning)| format!("| `{code}` | {meaning} |"));
+        assert_eq!(rows, expected.collect::<Vec<_>>());
+        let known: Vec<i32> = EXIT_CODES.iter().map(|(code, _)| i32::from(*code)).collect();
+        assert_eq!(known, [0, 1, 2, 3, SIGNALLED_TOO_OFTEN]);
+        let help = <super::super::args::Args as clap::CommandFactory>::command().render_help();
+        let help = help.to_string();
+        let line = help.lines().find(|line| line.starts_with("Exit codes: ")).expect("exit codes");
+        for code in known {
+            assert!(line.contains(&format!("{code} ")), "{line}");
+        }
     }
 }

@@ -24,7 +24,9 @@ mod run;
 mod service;
 mod signals;
 mod state_folder;
-// A command that needs none.
+// Commands that need none.
+mod complete;
+mod man;
 mod new;
 // Commands that speak to one.
 mod clients;
@@ -59,6 +61,9 @@ const LOG: LevelFilter = LevelFilter::INFO;
 fn main() -> ExitCode {
     // The host starts this very executable to try a plugin file in; that child goes no further.
     let entry = ksi_host::answer_probe();
+    if complete::answer() {
+        return ExitCode::SUCCESS;
+    }
     allocator::settle();
     let Args { common, command } = Args::parse();
     match dispatch(entry, &common, command) {
@@ -106,6 +111,8 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::State(args) => state::state(common, args),
         Command::Graph(args) => graph::graph(common, args),
         Command::Stop => stop::stop(common),
+        Command::Completions(args) => complete::completions(&args),
+        Command::Man(args) => man::man(&args),
     }
 }
 
