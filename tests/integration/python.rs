@@ -3,6 +3,7 @@
 mod back;
 mod chain;
 mod comparing;
+mod configured;
 mod folders;
 mod limits;
 mod packages;
