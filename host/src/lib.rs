@@ -49,6 +49,7 @@ pub use core::{
 pub use crash::{JournalError, LastWords, expect_exit, last_words};
 pub use host::{HandlerId, Host, HostBuilder, Loaded, RequestError, StartError, StartingHost};
 pub use ksi_abi::{EventName, NameError, Pattern, validate_event_name};
+pub use ksi_kept::{DescriptorStore, StoredDescriptor};
 pub use ksi_kernel::{
     call::{
         outcome_taps::{ObservedCall, OutcomeStatus, OutcomeWatch},

@@ -2,6 +2,9 @@
 //! gives.
 
 use std::{
+    io::IoSliceMut,
+    mem::MaybeUninit,
+    net::TcpListener,
     os::{
         fd::OwnedFd,
         linux::net::SocketAddrExt,
@@ -10,10 +13,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    process::Signal,
+};
 use serde_json::json;
 
-use crate::kit::{HostBuilder, Library, PATIENCE, Running, TestHost, ksi, until, wrapped};
+use crate::kit::{
+    HostBuilder, HttpClient, Library, PATIENCE, Running, TestHost, ksi, until, wrapped,
+};
 
 /// Whoever is told.
 struct Manager {
@@ -37,6 +45,28 @@ impl Manager {
     fn listening(socket: UnixDatagram, address: String) -> Manager {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Manager { socket, address }
+    }
+
+    /// The next descriptor that it is to keep, with its name.
+    #[track_caller]
+    fn stores(&self) -> (String, OwnedFd) {
+        loop {
+            let mut bytes = [0; 4096];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut beside = RecvAncillaryBuffer::new(&mut space);
+            let mut into = [IoSliceMut::new(&mut bytes)];
+            let got = recvmsg(&self.socket, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC);
+            let length = got.expect("a message of the host").bytes;
+            let descriptors = beside.drain().filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            });
+            let mut descriptors: Vec<OwnedFd> = descriptors.flatten().collect();
+            let text = String::from_utf8(bytes[..length].to_vec()).unwrap();
+            if let Some(name) = text.strip_prefix("FDSTORE=1\nFDNAME=") {
+                return (name.to_owned(), descriptors.remove(0));
+            }
+        }
     }
 
     /// What it is told next.
@@ -212,4 +242,50 @@ fn a_descriptor_that_is_given_and_no_socket_is_an_error() {
     command.stdin(Stdio::null());
     let refused = Running::start(&mut command).ended().fails(1);
     assert!(refused.contains("the socket that was given by activation"), "{refused}");
+}
+
+#[test]
+fn a_socket_that_a_plugin_keeps_outlives_its_host_in_the_descriptor_store() {
+    let setup = TestHost::builder()
+        .plugin("web.so", &Library::of("web"))
+        .config("[plugin.web]\naddress = '127.0.0.1:0'\nevents = ['web:address']");
+    let manager = Manager::at_a_path(&setup);
+    let mut command = setup.command();
+    command.env("NOTIFY_SOCKET", &manager.address).env("FDSTORE", "8");
+    let host = setup.start_by(&mut command);
+    let (name, kept) = manager.stores();
+    assert_eq!(name, "ksi.web.127.0.0.1%3A0");
+    let listener = TcpListener::from(kept.try_clone().unwrap());
+    let address = listener.local_addr().unwrap();
+    let served = |what: &str| {
+        let mut http = HttpClient::new(address, false);
+        let answer = http.post("/events/web:address", &json!({})).expect(what);
+        assert_eq!(answer.status, 200, "{what}");
+    };
+    served("by the first host");
+
+    // However it ends.
+    let setup = host.crash();
+    let waiting = std::thread::spawn(move || {
+        let mut http = HttpClient::new(address, false);
+        http.post("/events/web:address", &json!({})).map(|answer| answer.status)
+    });
+    let host = setup.start_as(|command| {
+        let mut shell = Command::new("sh");
+        let script = format!(
+            "export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES={name}; exec \"$@\" 3<&0 </dev/null"
+        );
+        shell.args(["-c", &script, "sh"]);
+        let mut shell = wrapped(shell, command);
+        shell.env("NOTIFY_SOCKET", &manager.address).env("FDSTORE", "8");
+        shell.stdin(Stdio::from(kept));
+        shell
+    });
+    // Perhaps before its event has a handler again, which is live after its plugin listens.
+    waiting.join().unwrap().expect("who has waited is answered");
+    served("by the next host, at the same address");
+
+    // What is given up is given up by the manager too.
+    host.ksi(&["unload", "web"]).ok();
+    manager.until_told("FDSTOREREMOVE=1");
 }

@@ -81,7 +81,7 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
             if let Some(code) = reaper::run_in_child() {
                 return if code == 0 { Ok(()) } else { Err(CommandFailure::Exited(code)) };
             }
-            let given = service::given_socket()?;
+            let given = service::given()?;
             logging::during(LOG, || run::run(entry, common, args, given))
         }
         Command::New(args) => new::new(args),

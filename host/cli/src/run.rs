@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use ksi_host::{
     ChildEntry, ClaimedSocket, Config, Environment, Host, LockHolder, Origin, SocketError,
-    SocketPath, StopHandle, StopStage,
+    SocketPath, StopHandle, StopStage, StoredDescriptor,
 };
 use tokio::sync::Notify;
 
 use super::args::{Common, Run};
 use super::exit::CommandFailure;
 use super::pid_file::PidFile;
-use super::service::{GivenSocket, ServiceManager};
+use super::service::{Given, GivenSocket, ServiceManager};
 use super::state_folder::{self, Home};
 use super::{logging, signals};
 
@@ -110,12 +110,13 @@ pub(crate) fn run(
     entry: ChildEntry,
     common: &Common,
     args: Run,
-    given: Option<GivenSocket>,
+    given: Given,
 ) -> Result<(), CommandFailure> {
     let mut config = common.configuration()?;
     let follow = !args.no_follow_config;
     let held = common.held(&config).map(|(path, held)| Held { path, held, follow });
     let hang_up = HangUp::of_service(held.is_some());
+    let Given { socket: given, stored } = given;
     let socket = match given {
         Some(given) => Socket::Given(given),
         None => Socket::Path(common.socket_path(&config)),
@@ -149,7 +150,7 @@ pub(crate) fn run(
         config.said_by("host.plugin_dirs", Origin::Default);
         config.plugin_dirs = vec![DEFAULT_FOLDER.into()];
     }
-    serve(entry, config, held, socket, hang_up)
+    serve(entry, config, held, (socket, stored), hang_up)
 }
 
 /// Notes which socket it is, and who has said so, for whoever asks for the settings.
@@ -180,7 +181,7 @@ pub(crate) fn serve(
     entry: ChildEntry,
     config: Config,
     held: Option<Held>,
-    socket: Socket,
+    (socket, stored): (Socket, Vec<StoredDescriptor>),
     hang_up: HangUp,
 ) -> Result<(), CommandFailure> {
     socket.look()?;
@@ -196,7 +197,7 @@ pub(crate) fn serve(
         .map_err(CommandFailure::host("cannot start the host's threads"))?;
     let last_words = ksi_host::last_words()
         .map_err(CommandFailure::host("cannot listen for the signals that a process dies of"))?;
-    let ended = runtime.block_on(until_stopped(entry, config, held, socket, hang_up));
+    let ended = runtime.block_on(until_stopped(entry, config, held, (socket, stored), hang_up));
     runtime.shutdown_timeout(LAST_WAIT);
     drop(last_words);
     ended
@@ -206,7 +207,7 @@ async fn until_stopped(
     entry: ChildEntry,
     config: Config,
     held: Option<Held>,
-    socket: Socket,
+    (socket, stored): (Socket, Vec<StoredDescriptor>),
     hang_up: HangUp,
 ) -> Result<(), CommandFailure> {
     let (stop, reload) = (StopHandle::new(), Arc::new(Notify::new()));
@@ -228,6 +229,9 @@ async fn until_stopped(
         if follow {
             host = host.follow_config_file();
         }
+    }
+    if let Some(store) = manager.descriptor_store() {
+        host = host.descriptor_store(store, stored);
     }
     let starting = host.prepare().map_err(CommandFailure::host("the host cannot start"))?;
     // Clients can ask how far it is, and stop it, whatever a plugin does meanwhile.

@@ -7,17 +7,18 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ksi_host::Host;
+use ksi_host::{DescriptorStore, Host, StoredDescriptor};
+use rustix::net::{SendFlags, SocketAddrUnix, sendto};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::exit::CommandFailure;
+
+mod store;
 
 /// How long a service manager that does not read may hold up the host.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -29,21 +30,46 @@ pub(crate) struct GivenSocket {
     pub(crate) path: PathBuf,
 }
 
-/// Takes the socket that this process was started with, if it was (`LISTEN_FDS`). Changes the
-/// environment, so it has to be called while there is one thread.
-pub(crate) fn given_socket() -> Result<Option<GivenSocket>, CommandFailure> {
+/// What this process was started with.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// To be served.
+    pub(crate) socket: Option<GivenSocket>,
+    /// Of plugins, kept since an earlier host.
+    pub(crate) stored: Vec<StoredDescriptor>,
+}
+
+/// Takes what this process was started with, if it was (`LISTEN_FDS`, `LISTEN_FDNAMES`). Changes
+/// the environment, so it has to be called while there is one thread.
+pub(crate) fn given() -> Result<Given, CommandFailure> {
+    let names = store::names();
     let mut given = listenfd::ListenFd::from_env();
-    match given.len() {
-        0 => return Ok(None),
-        1 => (),
-        several => {
+    let (mut stored, mut sockets) = (Vec::new(), Vec::new());
+    for index in 0..given.len() {
+        match names.get(index).filter(|name| store::is_stored(name)) {
+            Some(name) => stored.extend(store::take(&mut given, index, name)),
+            None => sockets.push(index),
+        }
+    }
+    let socket = match sockets[..] {
+        [] => None,
+        [index] => given_socket(&mut given, index)?,
+        _ => {
+            let several = sockets.len();
             return Err(CommandFailure::Usage(format!(
                 "{several} sockets were given by activation, and a host serves one: give it one ListenStream="
             )));
         }
-    }
+    };
+    Ok(Given { socket, stored })
+}
+
+fn given_socket(
+    given: &mut listenfd::ListenFd,
+    index: usize,
+) -> Result<Option<GivenSocket>, CommandFailure> {
     let unusable = "the socket that was given by activation cannot be served";
-    let listener = given.take_unix_listener(0).map_err(CommandFailure::host(unusable))?;
+    let listener = given.take_unix_listener(index).map_err(CommandFailure::host(unusable))?;
     let Some(listener) = listener else { return Ok(None) };
     let address = listener.local_addr().map_err(CommandFailure::host(unusable))?;
     match address.as_pathname() {
@@ -59,7 +85,7 @@ pub(crate) fn given_socket() -> Result<Option<GivenSocket>, CommandFailure> {
 /// Whoever has started this process and wants to know how it is, if anybody does.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceManager {
-    told: Option<(UnixDatagram, SocketAddr)>,
+    told: Option<(UnixDatagram, SocketAddrUnix)>,
     /// It ends this process if it is not told within this time that all is well.
     watchdog: Option<Duration>,
 }
@@ -87,6 +113,15 @@ impl ServiceManager {
                 Self::default()
             }
         }
+    }
+
+    /// What keeps descriptors beyond this process, if the manager does (`FDSTORE`).
+    pub(crate) fn descriptor_store(&self) -> Option<Box<dyn DescriptorStore>> {
+        let (socket, manager) = self.told.as_ref().filter(|_| store::is_there())?;
+        let socket = socket.try_clone().inspect_err(|error| {
+            tracing::warn!("what plugins keep ends with this host: {error}");
+        });
+        Some(Box::new(store::Store { socket: socket.ok()?, manager: manager.clone() }))
     }
 
     /// The host serves clients; also after a reload.
@@ -133,18 +168,20 @@ impl ServiceManager {
 
     fn tell(&self, text: &str) {
         let Some((socket, manager)) = &self.told else { return };
-        if let Err(error) = socket.send_to_addr(text.as_bytes(), manager) {
+        let flags = SendFlags::NOSIGNAL;
+        if let Err(error) = sendto(socket, text.as_bytes(), flags, manager).map_err(io::Error::from)
+        {
             let what = text.split('\n').next().unwrap_or_default();
             tracing::warn!("the service manager could not be told {what}: {error}");
         }
     }
 }
 
-fn connect(address: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+fn connect(address: &OsStr) -> io::Result<(UnixDatagram, SocketAddrUnix)> {
     let manager = match address.as_bytes() {
         #[cfg(target_os = "linux")]
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        [b'/', ..] => SocketAddr::from_pathname(address)?,
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        [b'/', ..] => SocketAddrUnix::new(address)?,
         _ => {
             let reason = "expected a path or, behind an @, an abstract name";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));

@@ -42,6 +42,21 @@ pub(crate) struct Listening {
 /// The file of a Unix socket, removed when this is dropped.
 pub(crate) struct SocketFile(PathBuf);
 
+impl SocketFile {
+    /// Of a listener that somebody else has bound there.
+    pub(crate) fn of(address: &Address) -> Option<Self> {
+        match address {
+            Address::Unix(path) => Some(SocketFile(path.clone())),
+            Address::Tcp(_) => None,
+        }
+    }
+
+    /// It stays.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Somebody may have removed it already.
@@ -86,6 +101,17 @@ impl Address {
                 let (address, file) = (path.display().to_string(), SocketFile(path.clone()));
                 Ok(Listening { descriptor, address, file: Some(file) })
             }
+        }
+    }
+
+    /// Where a socket that was bound for this address listens, for people.
+    pub(crate) fn told(&self, descriptor: &OwnedFd) -> Option<String> {
+        match self {
+            Address::Tcp(_) => {
+                let bound = rustix::net::getsockname(descriptor).ok()?;
+                SocketAddr::try_from(bound).ok().map(|address| address.to_string())
+            }
+            Address::Unix(path) => Some(path.display().to_string()),
         }
     }
 

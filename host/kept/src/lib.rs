@@ -31,10 +31,13 @@ use ksi_abi::{Refusal, RefusalCode};
 use ksi_kernel::lock::Lock;
 
 use address::{Listening, SocketFile};
+use beyond::Beyond;
 
 mod address;
+mod beyond;
 
 pub use address::Address;
+pub use beyond::{DescriptorStore, StoredDescriptor};
 
 /// The longest name of a resource, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -46,6 +49,7 @@ pub struct KeptResources {
     plugins: Lock<BTreeMap<Arc<str>, OfPlugin>>,
     /// How many generations there were.
     generations: AtomicU64,
+    beyond: Beyond,
 }
 
 #[derive(Default)]
@@ -54,6 +58,8 @@ struct OfPlugin {
     users: usize,
     /// They were given back, and nothing is kept before the plugin is loaded again.
     unloaded: bool,
+    /// A generation of it is, or was, live.
+    was_live: bool,
     kept: BTreeMap<String, KeptDescriptor>,
 }
 
@@ -64,7 +70,7 @@ struct KeptDescriptor {
     /// The generation that added it, until that is live or another one asks for it.
     candidate: Option<u64>,
     /// The socket's file, which goes with it.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
 }
 
 /// The way of one generation to the resources of its plugin.
@@ -80,7 +86,24 @@ pub struct PluginResources {
 impl KeptResources {
     /// Of plugins that may have so many each.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(KeptResources { limit, plugins: Lock::default(), generations: AtomicU64::new(0) })
+        Self::with_store(limit, None, Vec::new())
+    }
+
+    /// The same for a process that has somebody who keeps them beyond it, and has left these for
+    /// it when an earlier process ended.
+    pub fn with_store(
+        limit: usize,
+        store: Option<Box<dyn DescriptorStore>>,
+        left: Vec<StoredDescriptor>,
+    ) -> Arc<Self> {
+        let (plugins, generations) = (Lock::default(), AtomicU64::new(0));
+        Arc::new(KeptResources { limit, plugins, generations, beyond: Beyond::new(store, left) })
+    }
+
+    /// This process ends, and the next one is to have what is stored beyond it: from here on
+    /// nothing of that is given up.
+    pub fn outlive_this_process(&self) {
+        self.beyond.outlive();
     }
 
     /// For a generation of a plugin, which is loaded.
@@ -89,6 +112,10 @@ impl KeptResources {
         let own = plugins.entry(plugin.clone()).or_default();
         own.users += 1;
         own.unloaded = false;
+        for (name, descriptor) in self.beyond.left_for(&plugin) {
+            let kept = KeptDescriptor::left(&name, descriptor);
+            own.kept.entry(name).or_insert(kept);
+        }
         let number = self.generations.fetch_add(1, Ordering::Relaxed);
         PluginResources { all: self.clone(), plugin, number, live: AtomicBool::new(false) }
     }
@@ -98,7 +125,9 @@ impl KeptResources {
         let mut plugins = self.lock();
         if let Some(own) = plugins.get_mut(plugin) {
             own.unloaded = true;
-            own.kept.clear();
+            std::mem::take(&mut own.kept)
+                .into_iter()
+                .for_each(|(name, kept)| self.let_go(plugin, &name, kept));
         }
     }
 
@@ -116,6 +145,36 @@ impl KeptResources {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, OfPlugin>> {
         self.plugins.lock()
+    }
+
+    /// Has it wait for the next generation, if there is somebody who keeps it beyond this process.
+    fn leave(&self, plugin: &str, name: String, mut kept: KeptDescriptor) {
+        match self.beyond.is_there() {
+            true => {
+                kept.file.take().into_iter().for_each(SocketFile::leave);
+                self.beyond.leave(plugin, name, kept.descriptor);
+            }
+            false => drop(kept),
+        }
+    }
+
+    /// Closes it here, and beyond this process unless that ends.
+    fn let_go(&self, plugin: &str, name: &str, mut kept: KeptDescriptor) {
+        match self.beyond.forget(plugin, name) {
+            true => drop(kept),
+            // It is listened at all the time, and the next process is to be found there.
+            false => kept.file.take().into_iter().for_each(SocketFile::leave),
+        }
+    }
+}
+
+impl KeptDescriptor {
+    /// What an earlier process had: a listener has the name of where it listens.
+    fn left(name: &str, descriptor: OwnedFd) -> Self {
+        let address = Address::parse(name).ok();
+        let file = address.as_ref().and_then(SocketFile::of);
+        let address = address.and_then(|address| address.told(&descriptor));
+        KeptDescriptor { descriptor, address, candidate: None, file }
     }
 }
 
@@ -136,7 +195,8 @@ impl PluginResources {
                     Refusal::new(RefusalCode::ADDRESS_UNAVAILABLE, text)
                 })?;
                 let (address, candidate) = (Some(address), self.as_candidate());
-                let kept = KeptDescriptor { descriptor, address, candidate, _file: file };
+                self.all.beyond.store(&self.plugin, text, &descriptor);
+                let kept = KeptDescriptor { descriptor, address, candidate, file };
                 own.kept.insert(text.to_owned(), kept);
             }
             let not_kept = || Refusal::new(RefusalCode::UNLOADED, "it is not kept");
@@ -165,7 +225,11 @@ impl PluginResources {
             // What it takes the place of is nothing that could be gone back to.
             let before = own.kept.get(name).map(|kept| kept.candidate);
             let candidate = before.unwrap_or(self.as_candidate());
-            let kept = KeptDescriptor { descriptor, address: None, candidate, _file: None };
+            if let Some(before) = own.kept.remove(name) {
+                self.all.let_go(&self.plugin, name, before);
+            }
+            self.all.beyond.store(&self.plugin, name, &descriptor);
+            let kept = KeptDescriptor { descriptor, address: None, candidate, file: None };
             own.kept.insert(name.to_owned(), kept);
             Ok(())
         })
@@ -188,7 +252,7 @@ impl PluginResources {
     pub fn inherit(&self, name: &str, descriptor: OwnedFd) {
         let mut plugins = self.all.lock();
         if let Some(own) = plugins.get_mut(&self.plugin) {
-            let kept = KeptDescriptor { descriptor, address: None, candidate: None, _file: None };
+            let kept = KeptDescriptor { descriptor, address: None, candidate: None, file: None };
             own.kept.insert(name.to_owned(), kept);
         }
     }
@@ -197,6 +261,7 @@ impl PluginResources {
     pub fn is_live(&self) {
         let mut plugins = self.all.lock();
         self.live.store(true, Ordering::Relaxed);
+        plugins.get_mut(&self.plugin).into_iter().for_each(|own| own.was_live = true);
         let kept = plugins.get_mut(&self.plugin).into_iter().flat_map(|own| own.kept.values_mut());
         kept.filter(|kept| kept.candidate == Some(self.number))
             .for_each(|kept| kept.candidate = None);
@@ -207,14 +272,20 @@ impl PluginResources {
     pub fn leaves(&self) {
         let mut plugins = self.all.lock();
         if let Some(own) = plugins.get_mut(&self.plugin) {
-            own.kept.retain(|_, kept| kept.candidate != Some(self.number));
+            let is_gone =
+                |_: &String, kept: &mut KeptDescriptor| kept.candidate == Some(self.number);
+            let gone: Vec<_> = own.kept.extract_if(.., is_gone).collect();
+            gone.into_iter().for_each(|(name, kept)| self.all.let_go(&self.plugin, &name, kept));
         }
     }
 
     /// Closes what is kept by this name; whether there was something.
     pub fn stop_keeping(&self, name: &str) -> bool {
         let mut plugins = self.all.lock();
-        plugins.get_mut(&self.plugin).is_some_and(|own| own.kept.remove(name).is_some())
+        let kept = plugins.get_mut(&self.plugin).and_then(|own| own.kept.remove(name));
+        let was_kept = kept.is_some();
+        kept.into_iter().for_each(|kept| self.all.let_go(&self.plugin, name, kept));
+        was_kept
     }
 
     fn with<T>(
@@ -256,8 +327,16 @@ impl Drop for PluginResources {
         let mut plugins = self.all.lock();
         if let Some(own) = plugins.get_mut(&self.plugin) {
             own.users -= 1;
-            if own.users == 0 {
-                plugins.remove(&self.plugin);
+            if own.users == 0
+                && let Some(own) = plugins.remove(&self.plugin)
+            {
+                for (name, kept) in own.kept {
+                    // What an earlier process has left waits for one that comes up.
+                    match own.was_live {
+                        true => self.all.let_go(&self.plugin, &name, kept),
+                        false => self.all.leave(&self.plugin, name, kept),
+                    }
+                }
             }
         }
     }
@@ -386,6 +465,74 @@ mod tests {
         let refused = other.listener(&folder).unwrap_err().text();
         assert!(refused.contains("there is a folder, and no socket"), "{refused}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
+    }
+
+    /// Whatever a service manager would have.
+    #[derive(Clone, Default)]
+    struct Manager(Arc<Lock<Vec<(String, String, OwnedFd)>>>);
+
+    impl DescriptorStore for Manager {
+        fn store(&self, plugin: &str, name: &str, descriptor: std::os::fd::BorrowedFd<'_>) {
+            let descriptor = descriptor.try_clone_to_owned().unwrap();
+            self.0.lock().push((plugin.to_owned(), name.to_owned(), descriptor));
+        }
+
+        fn forget(&self, plugin: &str, name: &str) {
+            self.0.lock().retain(|(owner, kept, _)| owner != plugin || kept != name);
+        }
+    }
+
+    impl Manager {
+        fn names(&self) -> Vec<String> {
+            self.0.lock().iter().map(|(plugin, name, _)| format!("{plugin} {name}")).collect()
+        }
+
+        fn resources(&self, left: Vec<StoredDescriptor>) -> Arc<KeptResources> {
+            KeptResources::with_store(4, Some(Box::new(self.clone())), left)
+        }
+    }
+
+    #[test]
+    fn what_is_stored_beyond_a_process_is_there_in_the_next_one_and_goes_with_its_plugin() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let unix = format!("unix:{}", path.display());
+        let manager = Manager::default();
+        let all = manager.resources(Vec::new());
+        let own = all.of("web".into());
+        own.is_live();
+        let address = local_address(own.listener("127.0.0.1:0").unwrap());
+        own.listener(&unix).unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        own.keep("port", one.into()).unwrap();
+        own.keep("port", other.into()).unwrap();
+        let candidate = all.of("web".into());
+        candidate.listener("[::1]:0").unwrap();
+        drop(candidate);
+        let tcp = "web 127.0.0.1:0".to_owned();
+        assert_eq!(manager.names(), [tcp.clone(), format!("web {unix}"), "web port".to_owned()]);
+        own.stop_keeping("port");
+        all.outlive_this_process();
+        drop((own, all));
+        TcpStream::connect(address).expect("it listens while nobody is there");
+        UnixStream::connect(&path).expect("so does this one");
+
+        let duplicate = |(plugin, name, kept): &(String, String, OwnedFd)| {
+            StoredDescriptor::new(plugin, name, kept.try_clone().unwrap())
+        };
+        let left = manager.0.lock().iter().map(duplicate).collect();
+        let all = manager.resources(left);
+        // One that does not come up leaves it to the next.
+        drop(all.of("web".into()));
+        let own = all.of("web".into());
+        assert_eq!(local_address(own.listener("127.0.0.1:0").unwrap()), address);
+        let told = |text: &str| (text.to_owned(), Some(text.to_owned()));
+        let mut names = all.names("web");
+        assert_eq!(names.pop(), Some((unix, Some(path.display().to_string()))));
+        assert_eq!(names, [("127.0.0.1:0".to_owned(), told(&address.to_string()).1)]);
+        all.give_back("web");
+        assert!(manager.names().is_empty() && !path.exists());
+        assert!(TcpStream::connect(address).is_err(), "nobody has it any more");
     }
 
     #[test]

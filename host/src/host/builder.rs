@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, io, path::PathBuf, sync::Arc, time::Instant};
 
 use ksi_abi::{NameError, Pattern};
-use ksi_kept::KeptResources;
+use ksi_kept::{DescriptorStore, KeptResources, StoredDescriptor};
 use ksi_kernel::{
     event::EventRef,
     kernel::{Kernel, KernelLimits, StuckCall},
@@ -74,6 +74,8 @@ pub struct HostBuilder {
     probe: Option<PathBuf>,
     stop: StopHandle,
     handlers: Vec<Registered>,
+    store: Option<Box<dyn DescriptorStore>>,
+    stored: Vec<StoredDescriptor>,
 }
 
 impl HostBuilder {
@@ -85,6 +87,8 @@ impl HostBuilder {
             probe: None,
             stop: StopHandle::default(),
             handlers: Vec::new(),
+            store: None,
+            stored: Vec::new(),
         }
     }
 
@@ -177,6 +181,18 @@ impl HostBuilder {
         self
     }
 
+    /// Has the descriptors that plugins keep kept beyond this process too, and gives plugins those
+    /// that were kept since an earlier one. A socket that listens is open all the time then, also
+    /// while no host runs.
+    pub fn descriptor_store(
+        mut self,
+        store: Box<dyn DescriptorStore>,
+        stored: Vec<StoredDescriptor>,
+    ) -> Self {
+        (self.store, self.stored) = (Some(store), stored);
+        self
+    }
+
     /// Starts the host on the tokio runtime around it, and loads what is in its folders. A plugin
     /// that does not load is no error of the host: see `module:list` and the log.
     ///
@@ -197,7 +213,7 @@ impl HostBuilder {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn prepare(self) -> Result<StartingHost, StartError> {
-        let HostBuilder { entry, config, file, probe, stop, handlers } = self;
+        let HostBuilder { entry, config, file, probe, stop, handlers, store, stored } = self;
         config.check()?;
         let runtime = Handle::try_current()?;
         let (started, start_up) = (Instant::now(), StartUp::begin());
@@ -273,7 +289,7 @@ impl HostBuilder {
                     held_events: limits.held_events,
                     held_bytes: limits.held_bytes,
                 },
-                resources: KeptResources::new(limits.kept_resources),
+                resources: KeptResources::with_store(limits.kept_resources, store, stored),
                 epoch: started,
                 configs: Configs::new(config.plugins.clone().into_iter().collect()),
                 policies: policies.clone(),

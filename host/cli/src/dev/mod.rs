@@ -58,7 +58,7 @@ pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), C
         .name("ksi-dev".into())
         .spawn(move || workshop.follow())
         .map_err(CommandFailure::host("cannot start the thread that rebuilds"))?;
-    let ended = run::serve(entry, config, held, socket, HangUp::Stop);
+    let ended = run::serve(entry, config, held, (socket, Vec::new()), HangUp::Stop);
     cargo.stop();
     ended
 }

@@ -39,6 +39,7 @@ impl Supervisor {
     /// over, or somebody asks to leave. Calls get until `drain` to end.
     pub(crate) async fn stop(self: &Arc<Self>, drain: Instant, limit: Duration) {
         let deadline = tokio::time::Instant::now() + limit;
+        self.activation.resources.outlive_this_process();
         self.retirer.end_all(drain);
         // Calls that are waited for are not any more.
         let hurried = async {
