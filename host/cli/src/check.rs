@@ -9,6 +9,7 @@ use super::args::{Check, Common};
 use super::client::PATIENT;
 use super::exit::CommandFailure;
 use super::list::understood;
+use super::progress::Progress;
 use super::replace::as_one;
 use super::{output, state_folder};
 
@@ -47,6 +48,7 @@ fn by_itself(
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(CommandFailure::host("cannot start threads"))?;
     let host = Host::builder(entry).config(config);
+    let _told = Progress::of("trying the files");
     let checked = match args.against.is_empty() {
         true => runtime.block_on(host.check(&args.paths)),
         false => runtime.block_on(host.check_against(&args.paths, &args.against)),

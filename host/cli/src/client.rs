@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::lines::Lines;
+use super::progress::Progress;
 use super::reply::{NoReply, Reply};
 
 /// How long a question that the host answers by itself may take.
@@ -84,6 +85,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Reply, ClientError> {
         let deadline = Instant::now() + timeout;
+        let _told = (timeout > SOON).then(|| Progress::of(&format!("waiting for {event}")));
         self.requests += 1;
         let id = format!("ksi-{}", self.requests);
         // A payload may be spread over lines, which would end the request early; outside of

@@ -50,6 +50,7 @@ mod lines;
 mod output;
 mod pid_file;
 mod plugin;
+mod progress;
 mod reply;
 mod table;
 mod text;

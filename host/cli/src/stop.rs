@@ -15,6 +15,7 @@ use serde_json::json;
 use super::args::Common;
 use super::client::{Client, ClientError, PATIENT, SOON};
 use super::exit::CommandFailure;
+use super::progress::Progress;
 
 pub(crate) fn stop(common: &Common) -> Result<(), CommandFailure> {
     let mut client = common.client()?;
@@ -26,6 +27,7 @@ pub(crate) fn stop(common: &Common) -> Result<(), CommandFailure> {
         Err(ClientError::HungUp { .. }) => false,
         Err(error) => return Err(error.into()),
     };
+    let _told = Progress::of("waiting for the host to stop");
     let deadline = Instant::now() + PATIENT;
     until_closed(&mut client, &mut unkept, deadline)?;
     // Whoever else listens on the socket would take a connection for a reason to start the host
