@@ -323,8 +323,8 @@ impl Host {
         self.0.stop.request();
     }
 
-    /// Reads the configuration file anew, gives plugins their own tables of it by reloading those
-    /// that have another one than before, and applies what else can be while the host runs.
+    /// Reads the configuration file anew, gives plugins their own tables of it where those, or
+    /// their secrets, are other ones than before, and applies what else can be while the host runs.
     ///
     /// # Errors
     /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take

@@ -1,9 +1,9 @@
 //! The configuration as it is in effect, and reading it anew while the host runs.
 //!
 //! What a plugin is given, and how plugins are replaced, changes at once: plugins whose own tables
-//! differ are reloaded one after the other, everything else holds from the next replacement on.
-//! What the host was built with (folders, limits, most timeouts) needs a restart, and is named.
-//! Nothing of a file that is not valid is taken.
+//! differ take them, or are reloaded, one after the other; everything else holds from the next
+//! replacement on. What the host was built with (folders, limits, most timeouts) needs a restart,
+//! and is named. Nothing of a file that is not valid is taken.
 
 use std::{
     io,
@@ -248,8 +248,8 @@ enum Anew {
 type Own = Option<serde_json::Value>;
 
 impl Core {
-    /// Reads the configuration file anew, gives plugins their own tables of it by reloading those
-    /// that have another one than before, and applies what else can be while the host runs.
+    /// Reads the configuration file anew, gives plugins their own tables of it where those, or
+    /// their secrets, are other ones than before, and applies what else can be while the host runs.
     ///
     /// # Errors
     /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take
