@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::origin::below;
 use super::{
     AfterDrain, Cgroup, Checkpoint, Config, ContractPolicy, Contracts, ContractsOf, InstallWith,
-    Isolation, IsolationMode, IsolationOf, Metrics, Python, PythonOf, Recovery, Reload, ReloadOf,
-    Restart, StateFiles, UntrustedPlugins, Validate, range,
+    Isolation, IsolationMode, IsolationOf, Metrics, Python, PythonOf, Recorder, Recovery, Reload,
+    ReloadOf, Restart, StateFiles, UntrustedPlugins, Validate, range,
 };
 
 use crate::secrets::Reference;
@@ -38,6 +38,7 @@ pub(crate) fn listed(config: &Config) -> Listed {
         state,
         recovery,
         metrics,
+        recorder,
         plugins,
         origins: _,
     } = config;
@@ -65,6 +66,11 @@ pub(crate) fn listed(config: &Config) -> Listed {
     list.put("recovery", "dir", path(dir));
     let Metrics { interval } = metrics;
     list.put("metrics", "interval", time(*interval));
+    let Recorder { calls, kept, failure_bytes, slow } = recorder;
+    list.put("recorder", "calls", (*calls).into());
+    list.put("recorder", "kept", (*kept).into());
+    list.put("recorder", "failure_bytes", (*failure_bytes).into());
+    list.put("recorder", "slow", time(*slow));
     plugins.iter().for_each(|(name, own)| list.leaves(&below("plugin", name), own));
     list.0
 }
