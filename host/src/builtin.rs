@@ -24,12 +24,14 @@ use ksi_kernel::{
     event::{Event, EventRef},
     router::host_handler::Failure,
 };
-use ksi_wire as wire;
+use ksi_wire::{self as wire, module::HistoryBy};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     catalog::{Described, changes_plugins},
+    clients::PEER,
     core::{Core, rates},
+    history,
 };
 
 /// What an event asks that asks nothing.
@@ -54,16 +56,28 @@ const SOON: Duration = Duration::from_secs(30);
 /// than this one would; this is only so that there is one.
 const IN_ITS_TIME: Duration = Duration::from_secs(24 * 3_600);
 
-/// Registers one that [changes plugins](changes_plugins).
+/// Registers one that [changes plugins](changes_plugins), and is told who asks.
 fn handle_change<F, Fut, P, R>(core: &Arc<Core>, described: Described, handler: F)
 where
-    F: Fn(Arc<Core>, P) -> Fut + Send + Sync + Clone + 'static,
+    F: Fn(Arc<Core>, HistoryBy, P) -> Fut + Send + Sync + Clone + 'static,
     Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     P: DeserializeOwned + Send + 'static,
     R: Serialize + 'static,
 {
     debug_assert!(changes_plugins(described.event), "{} is to be listed", described.event);
-    handle_within(IN_ITS_TIME, core, described, handler);
+    handle_event(IN_ITS_TIME, core, described, move |core, event, payload| {
+        handler(core, who_asks(event), payload)
+    });
+}
+
+/// Who asks by an event. What a client says of itself counts for nothing.
+fn who_asks(event: &Event) -> HistoryBy {
+    let from = match (event.parent(), event.source()) {
+        (None, "socket") => event.attribute(PEER).unwrap_or("a client").to_owned(),
+        (None, "") => "the program around the host".to_owned(),
+        (_, source) => format!("plugin {source}"),
+    };
+    history::request(event.name(), from)
 }
 
 /// Registers one that answers soon.

@@ -56,6 +56,19 @@ pub(crate) struct Peer {
     pub(crate) user: Option<u32>,
 }
 
+/// The attribute of an event that may change plugins or the host, by which whoever handles it knows
+/// whose it is. Whoever serves clients sets it, whatever the client says.
+pub(crate) const PEER: &str = "_peer";
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unknown = || "?".to_owned();
+        let user = self.user.map_or_else(unknown, |user| user.to_string());
+        let process = self.process.map_or_else(unknown, |process| process.to_string());
+        write!(f, "uid={user} pid={process}")
+    }
+}
+
 /// Why a client's connection is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -151,6 +164,11 @@ impl ClientEntry {
     /// Its number, by which others name it.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The process at its other end.
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// Something was read of it: so many lines.

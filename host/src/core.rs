@@ -36,6 +36,7 @@ use crate::{
     catalog::{self, Described},
     clients::Clients,
     config::Config,
+    history::History,
     plugin::supervisor::Supervisor,
     start_up::StartUp,
     stopping::StopHandle,
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     /// Events that somebody answers without a handler: the control socket.
     described: Lock<Vec<Described>>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) history: Arc<History>,
     pub(crate) stop: StopHandle,
     pub(crate) start_up: StartUp,
     /// Done by the first who asks for it, and awaited by all others.
@@ -88,6 +90,7 @@ impl Core {
         settings: Arc<Settings>,
         router: Arc<Router>,
         supervisor: Arc<Supervisor>,
+        history: Arc<History>,
         (stop, start_up): (StopHandle, StartUp),
         started: Instant,
     ) -> Arc<Self> {
@@ -100,6 +103,7 @@ impl Core {
             rates: Rates::since(started),
             described: Lock::default(),
             clients: Arc::default(),
+            history,
             stop,
             start_up,
             shutdown: Shutdown::default(),

@@ -30,6 +30,7 @@ use crate::{
         Core, UnkeptState,
         settings::{ConfigReloaded, ReloadConfigError},
     },
+    history::PROGRAM,
     plugin::{lifecycle::error::DeployError, probe::answer::ChildEntry, supervisor::Deployed},
     stopping::StopStage,
 };
@@ -228,7 +229,7 @@ impl Host {
     /// # Errors
     /// At which step it failed, and why. What was live goes on.
     pub async fn load(&self, file: &Path) -> Result<Loaded, DeployError> {
-        self.0.supervisor.load(file).await.map(Loaded::from)
+        self.0.supervisor.load(file, &PROGRAM).await.map(Loaded::from)
     }
 
     /// Loads files, or replaces the plugins that they are, as one change: all of them go live by
@@ -238,7 +239,7 @@ impl Host {
     /// # Errors
     /// What is wrong with one of the files. What was live goes on.
     pub async fn load_together(&self, files: &[PathBuf]) -> Result<Vec<Loaded>, DeployError> {
-        let loaded = self.0.supervisor.load_together(files).await?;
+        let loaded = self.0.supervisor.load_together(files, &PROGRAM).await?;
         Ok(loaded.into_iter().map(Loaded::from).collect())
     }
 
@@ -247,7 +248,7 @@ impl Host {
     /// # Errors
     /// As for [`load`](Self::load), or there is no such plugin.
     pub async fn reload(&self, plugin: &str) -> Result<Loaded, DeployError> {
-        self.0.supervisor.reload(plugin).await.map(Loaded::from)
+        self.0.supervisor.reload(plugin, &PROGRAM).await.map(Loaded::from)
     }
 
     /// Goes back to the version of a plugin before the live one, with its state. The file that it
@@ -258,7 +259,7 @@ impl Host {
     /// over. [`DeployError::LosesState`] if it can only go on from older state: then nothing has
     /// happened, and [`rollback_forced`](Self::rollback_forced) goes back all the same.
     pub async fn rollback(&self, plugin: &str) -> Result<Loaded, DeployError> {
-        self.0.supervisor.rollback(plugin, false).await.map(Loaded::from)
+        self.0.supervisor.rollback(plugin, false, &PROGRAM).await.map(Loaded::from)
     }
 
     /// The same also if that gives up what the live version has done to the state. That is kept
@@ -267,7 +268,7 @@ impl Host {
     /// # Errors
     /// As for [`rollback`](Self::rollback), or it cannot be kept aside.
     pub async fn rollback_forced(&self, plugin: &str) -> Result<Loaded, DeployError> {
-        self.0.supervisor.rollback(plugin, true).await.map(Loaded::from)
+        self.0.supervisor.rollback(plugin, true, &PROGRAM).await.map(Loaded::from)
     }
 
     /// Unloads a plugin.
@@ -275,7 +276,7 @@ impl Host {
     /// # Errors
     /// There is no such plugin, or it is not live.
     pub async fn unload(&self, plugin: &str) -> Result<(), DeployError> {
-        self.0.supervisor.unload(plugin).await.map(drop)
+        self.0.supervisor.unload(plugin, &PROGRAM).await.map(drop)
     }
 
     /// Serves clients on a Unix socket at `path`, with the limits of the configuration.
@@ -330,7 +331,7 @@ impl Host {
     /// There is no file, or it is not valid; then nothing has changed. That a plugin does not take
     /// its new configuration is no error: see [`ConfigReloaded::plugins`].
     pub async fn reload_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
-        self.0.reload_config().await
+        self.0.reload_config(&PROGRAM).await
     }
 
     /// How far the host has come with its end.

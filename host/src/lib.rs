@@ -25,6 +25,7 @@ mod catalog;
 mod clients;
 mod config;
 mod crash;
+mod history;
 mod start_up;
 mod stopping;
 // What knows nothing of a host.

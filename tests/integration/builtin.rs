@@ -282,6 +282,7 @@ fn what_clients_know_of_a_reply_is_all_that_is_in_it() {
     whole::<module::Events>(&host, "module:events", json!({}));
     let said = whole::<module::Schemas>(&host, "module:schemas", json!({}));
     assert!(said.events["counter:increment"].handles[0].payload_schema.is_some());
+    whole::<module::History>(&host, "module:history", json!({}));
     whole::<router::Graph>(&host, "router:graph", json!({}));
     whole::<router::Stats>(&host, "router:stats", json!({}));
     whole::<router::Calls>(&host, "router:calls", json!({}));

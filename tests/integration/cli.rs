@@ -270,7 +270,7 @@ fn help_and_version_need_no_host() {
     let help = ksi(dir.path(), &["--help"], "").ok();
     for command in [
         "run", "dev", "emit", "list", "inspect", "events", "watch", "load", "reload", "rollback",
-        "unload", "graph", "stop",
+        "unload", "graph", "history", "stop",
     ] {
         assert!(
             help.lines().any(|line| line.trim_start().starts_with(command)),

@@ -31,6 +31,7 @@ mod exclusive;
 mod first_hour;
 mod folder;
 mod held;
+mod history;
 mod http;
 mod isolation;
 mod kept;

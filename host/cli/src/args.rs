@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod author;
+mod looking;
 mod operator;
 
 pub(crate) use author::{Check, Dev, New, Template};
+pub(crate) use looking::History;
 pub(crate) use operator::Trace;
 
 /// A host for event plugins: load them, send them events, replace them while it runs.
@@ -77,6 +79,8 @@ pub(crate) enum Command {
     Rollback(Rollback),
     /// Unload a plugin until its file changes or the host starts again; the file stays where it is
     Unload(Named),
+    /// Show what has become of plugins, over restarts of the host, and who did it
+    History(History),
     /// List the clients of the host, or end some of them
     Clients(Clients),
     /// Check a configuration file, show what is in effect, or have the host read its file again

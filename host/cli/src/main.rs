@@ -34,6 +34,7 @@ mod configuration;
 mod emit;
 mod events;
 mod graph;
+mod history;
 mod inspect;
 mod isolation;
 mod list;
@@ -104,6 +105,7 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::Reload(args) => replace::reload(common, args),
         Command::Rollback(args) => replace::rollback(common, args),
         Command::Unload(args) => replace::unload(common, args),
+        Command::History(args) => history::history(common, args),
         Command::Clients(args) => clients::clients(common, args),
         Command::Config(ConfigCommand::Check(args)) => configuration::check(common, args),
         Command::Config(ConfigCommand::Show(args)) => configuration::show(common, args),

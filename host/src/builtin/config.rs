@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ksi_kernel::router::host_handler::Failure;
 use ksi_wire::config::{Reconfigured, Refused, Reloaded, Setting, Shown};
+use ksi_wire::module::HistoryBy;
 
 use super::{Nothing, handle, handle_change};
 use crate::{
@@ -54,8 +55,8 @@ async fn show_config(core: Arc<Core>, _: Nothing) -> Result<Shown, Failure> {
     Ok(Shown { file, file_error: effective.file_error, refused, settings })
 }
 
-async fn reload_config(core: Arc<Core>, _: Nothing) -> Result<Reloaded, Failure> {
-    let reloaded = core.reload_config().await.map_err(|error| {
+async fn reload_config(core: Arc<Core>, by: HistoryBy, _: Nothing) -> Result<Reloaded, Failure> {
+    let reloaded = core.reload_config(&by).await.map_err(|error| {
         let code = match error {
             ReloadConfigError::NoFile => "no_config_file",
             ReloadConfigError::Config(_) => "invalid_config",

@@ -13,8 +13,8 @@ use std::{
 
 use ksi_kernel::{call::tally::Counts, router::host_handler::Failure};
 use ksi_wire::module::{
-    Changed, CheckedFiles, ConfigTaken, Entry, Events, Handler, Inspect, KeptResource, List, Load,
-    Lost, Named, Rollback, Subscriber, Trial,
+    AskHistory, Changed, CheckedFiles, ConfigTaken, Entry, Events, Handler, History, HistoryBy,
+    Inspect, KeptResource, List, Load, Lost, Named, Rollback, Subscriber, Trial,
 };
 use serde_json::Value;
 
@@ -82,6 +82,21 @@ pub(super) fn register(core: &Arc<Core>) {
         "Also if that gives up what the live version has done to its state",
     );
     handle_change(core, back, rollback);
+    let history = Described::new(
+        "module:history",
+        "What has become of plugins, the newest last, over restarts of the host.",
+    );
+    let history = history
+        .takes("module_name", "str", false, "Only of this plugin, or of this file")
+        .takes(
+            "kinds",
+            "list",
+            false,
+            "Only of these: \"live\", \"refused\", \"rolled_back\" and so on",
+        )
+        .takes("since", "float", false, "None from before that, in seconds since 1970")
+        .takes("limit", "int", false, "How many at the most; 100 if it is not said");
+    handle(core, history, what_has_become);
 }
 
 async fn list(core: Arc<Core>, _: Nothing) -> Result<List<Entry>, Failure> {
@@ -175,26 +190,26 @@ async fn events(core: Arc<Core>, _: Nothing) -> Result<Events, Failure> {
     Ok(Events { events })
 }
 
-async fn load_file(core: Arc<Core>, ask: Load) -> Result<Changed, Failure> {
+async fn load_file(core: Arc<Core>, by: HistoryBy, ask: Load) -> Result<Changed, Failure> {
     let Load { path, with } = ask;
     if with.is_empty() {
-        return done("loaded", core.supervisor.load(&path).await);
+        return done("loaded", core.supervisor.load(&path, &by).await);
     }
     let files: Vec<PathBuf> = [path].into_iter().chain(with).collect();
-    let all = core.supervisor.load_together(&files).await.map_err(failure)?;
+    let all = core.supervisor.load_together(&files, &by).await.map_err(failure)?;
     let mut all = all.into_iter().map(|deployed| done("loaded", Ok(deployed)));
     let first = all.next().transpose()?.unwrap_or_default();
     Ok(Changed { with: all.collect::<Result<_, _>>()?, ..first })
 }
 
-async fn check_files(core: Arc<Core>, ask: Load) -> Result<CheckedFiles, Failure> {
+async fn check_files(core: Arc<Core>, _: HistoryBy, ask: Load) -> Result<CheckedFiles, Failure> {
     let files = [ask.path].into_iter().chain(ask.with).collect();
     let checked = core.supervisor.check_beside_live(files).await.map_err(failure)?;
     Ok(checked.into_iter().collect())
 }
 
-async fn reload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {
-    let (config, deployed) = core.reload_with_its_config(&ask.module_name).await;
+async fn reload(core: Arc<Core>, by: HistoryBy, ask: Named) -> Result<Changed, Failure> {
+    let (config, deployed) = core.reload_with_its_config(&ask.module_name, &by).await;
     let done = done("reloaded", deployed)?;
     Ok(match config {
         Reread::AsBefore => done,
@@ -207,8 +222,8 @@ async fn reload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {
     })
 }
 
-async fn unload(core: Arc<Core>, ask: Named) -> Result<Changed, Failure> {
-    let mut done = done("unloaded", core.supervisor.unload(&ask.module_name).await)?;
+async fn unload(core: Arc<Core>, by: HistoryBy, ask: Named) -> Result<Changed, Failure> {
+    let mut done = done("unloaded", core.supervisor.unload(&ask.module_name, &by).await)?;
     let (file, too_many) = {
         let registry = core.supervisor.registry();
         let plugin = registry.plugins.get(&*ask.module_name);
@@ -229,8 +244,12 @@ fn is_in_a_folder(core: &Core, file: &Path) -> bool {
     file.exists() && folders.any(|known| known.canonicalize().ok() == folder)
 }
 
-async fn rollback(core: Arc<Core>, ask: Rollback) -> Result<Changed, Failure> {
-    done("rolled_back", core.supervisor.rollback(&ask.module_name, ask.force).await)
+async fn what_has_become(core: Arc<Core>, ask: AskHistory) -> Result<History, Failure> {
+    Ok(core.history.newest(&ask))
+}
+
+async fn rollback(core: Arc<Core>, by: HistoryBy, ask: Rollback) -> Result<Changed, Failure> {
+    done("rolled_back", core.supervisor.rollback(&ask.module_name, ask.force, &by).await)
 }
 
 fn done(status: &'static str, deployed: Result<Deployed, DeployError>) -> Result<Changed, Failure> {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ksi_kernel::router::host_handler::Failure;
+use ksi_wire::module::HistoryBy;
 use ksi_wire::state::{Dropped, Kept, KeptList, OfPlugin, Restored, Shown, Which};
 use serde_json::{Value, value::RawValue};
 
@@ -122,10 +123,10 @@ fn as_told(state: &Value) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(state).ok()
 }
 
-async fn restore_kept(core: Arc<Core>, ask: Which) -> Result<Restored, Failure> {
+async fn restore_kept(core: Arc<Core>, by: HistoryBy, ask: Which) -> Result<Restored, Failure> {
     let place = place(&ask)?;
     let supervisor = &core.supervisor;
-    let restored = supervisor.restore_state(&ask.module_name, place).await.map_err(failure)?;
+    let restored = supervisor.restore_state(&ask.module_name, place, &by).await.map_err(failure)?;
     let state_by_hand::RestoredByHand { which, deployed, aside } = restored;
     let (kept_aside, not_kept_aside) = module::told_aside(aside);
     let (live, generation) = (deployed.is_some(), deployed.as_ref().map(|it| it.generation));
@@ -141,7 +142,7 @@ async fn restore_kept(core: Arc<Core>, ask: Which) -> Result<Restored, Failure> 
     })
 }
 
-async fn drop_kept(core: Arc<Core>, ask: Which) -> Result<Dropped, Failure> {
+async fn drop_kept(core: Arc<Core>, _: HistoryBy, ask: Which) -> Result<Dropped, Failure> {
     let place = place(&ask)?;
     let dropped = core.supervisor.drop_state(&ask.module_name, place).await;
     let dropped: Vec<String> =

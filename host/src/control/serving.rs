@@ -40,7 +40,8 @@ use super::turn::Turn;
 use super::unix_now;
 use super::work::Work;
 use super::writer::{Batch, Outbox, Writer};
-use crate::clients::{ClientEntry, Ended};
+use crate::catalog;
+use crate::clients::{ClientEntry, Ended, PEER};
 use crate::core::{Core, Emission};
 use ksi_kernel::executor::apart::Late;
 use ksi_kernel::memory::Charge;
@@ -73,6 +74,13 @@ pub(super) struct Client {
 fn is_management(event: &str) -> bool {
     let namespace = event.split(':').next().unwrap_or_default();
     ["system", "module", "router", "metrics"].contains(&namespace)
+}
+
+/// Whether whoever handles an event may want to know whose it is: it is the host's own, and may
+/// change something.
+fn may_change(event: &str) -> bool {
+    (event.starts_with("module:") || event.starts_with("config:") || event.starts_with("system:"))
+        && catalog::changes_the_host(event)
 }
 
 /// What a request takes until it is answered: slots, its bytes, and room for its reply.
@@ -323,6 +331,10 @@ impl Client {
                 let new = attributes
                     .into_iter()
                     .fold(new.source("socket"), |new, (key, value)| new.attribute(key, &value));
+                let new = match may_change(&event) {
+                    true => new.attribute(PEER, &self.entry.peer().to_string()),
+                    false => new,
+                };
                 let emission = self.core.emission(new, followed);
                 Some(Emitting { event, correlation_id, begun: false, emission })
             }

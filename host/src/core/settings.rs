@@ -16,6 +16,7 @@ use std::{
 };
 
 use ksi_kernel::lock::Lock;
+use ksi_wire::module::HistoryBy;
 use thiserror::Error;
 use tokio::{sync, task::JoinError};
 
@@ -256,15 +257,16 @@ impl Core {
     /// its new configuration is no error: see [`ConfigReloaded::plugins`].
     pub(crate) async fn reload_config(
         self: &Arc<Self>,
+        by: &HistoryBy,
     ) -> Result<ConfigReloaded, ReloadConfigError> {
         // Whoever asks may go away, and what is half applied must not be left by that.
-        let core = self.clone();
-        let reloading = async move { core.take_config().await };
+        let (core, by) = (self.clone(), by.clone());
+        let reloading = async move { core.take_config(&by).await };
         let reloaded = self.supervisor.thread.runtime().spawn(reloading).await;
         reloaded.unwrap_or_else(|error| Err(error.into()))
     }
 
-    async fn take_config(&self) -> Result<ConfigReloaded, ReloadConfigError> {
+    async fn take_config(&self, by: &HistoryBy) -> Result<ConfigReloaded, ReloadConfigError> {
         let settings = &self.settings;
         let file = settings.file.clone().ok_or(ReloadConfigError::NoFile)?;
         let changes = {
@@ -313,10 +315,10 @@ impl Core {
             let _lock = settings.lock_of(&plugin).await;
             let has_rotated = rotated.contains(&plugin);
             let configured = match settings.changed(&plugin) {
-                Some(own) => self.configure(&plugin, own, Anew::No).await,
+                Some(own) => self.configure(&plugin, own, Anew::No, by).await,
                 None if has_rotated => {
                     let own = settings.known().held.plugins.get(&plugin).cloned();
-                    self.configure(&plugin, own, Anew::No).await
+                    self.configure(&plugin, own, Anew::No, by).await
                 }
                 // Somebody else has asked for the plugin meanwhile.
                 None => self.supervisor.as_configured(&plugin),
@@ -343,18 +345,23 @@ impl Core {
     pub(crate) async fn reload_with_its_config(
         self: &Arc<Self>,
         plugin: &str,
+        by: &HistoryBy,
     ) -> (Reread, Result<Deployed, DeployError>) {
         // Whoever asks may be a call that is cancelled, and what is refused is to be taken back all
         // the same.
-        let (core, plugin) = (self.clone(), plugin.to_owned());
-        let reloading = async move { core.reload_reread(&plugin).await };
+        let (core, plugin, by) = (self.clone(), plugin.to_owned(), by.clone());
+        let reloading = async move { core.reload_reread(&plugin, &by).await };
         let reloaded = self.supervisor.thread.runtime().spawn(reloading).await;
         reloaded.unwrap_or_else(|error| (Reread::AsBefore, Err(error.into())))
     }
 
-    async fn reload_reread(&self, plugin: &str) -> (Reread, Result<Deployed, DeployError>) {
+    async fn reload_reread(
+        &self,
+        plugin: &str,
+        by: &HistoryBy,
+    ) -> (Reread, Result<Deployed, DeployError>) {
         let settings = &self.settings;
-        let reload = || self.supervisor.reload(plugin);
+        let reload = || self.supervisor.reload(plugin, by);
         let Some(file) = &settings.file else { return (Reread::AsBefore, reload().await) };
         let _lock = settings.lock_of(plugin).await;
         let read = {
@@ -367,7 +374,7 @@ impl Core {
         let Some(own) = settings.changed(plugin) else {
             return (Reread::AsBefore, reload().await);
         };
-        let deployed = match self.configure(plugin, own, Anew::Yes).await {
+        let deployed = match self.configure(plugin, own, Anew::Yes, by).await {
             Configured::Taken(deployed) | Configured::Live(deployed) => Ok(deployed),
             Configured::Refused(error) | Configured::NotLive(Some(error)) => Err(error),
             // As for every plugin that is not live, its file is loaded.
@@ -377,10 +384,10 @@ impl Core {
     }
 
     /// Gives a plugin what the configuration says of it. Under its lock.
-    async fn configure(&self, plugin: &str, own: Own, anew: Anew) -> Configured {
+    async fn configure(&self, plugin: &str, own: Own, anew: Anew, by: &HistoryBy) -> Configured {
         let configured = match anew {
-            Anew::Yes => self.supervisor.reconfigure(plugin, own.clone()).await,
-            Anew::No => self.supervisor.configure(plugin, own.clone()).await,
+            Anew::Yes => self.supervisor.reconfigure(plugin, own.clone(), by).await,
+            Anew::No => self.supervisor.configure(plugin, own.clone(), by).await,
         };
         if !matches!(configured, Configured::Refused(_)) {
             self.settings.take_plugin(plugin, &own);

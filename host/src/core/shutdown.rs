@@ -58,6 +58,10 @@ impl Core {
         if let Some(Err(error)) = supervisor.forget_notes() {
             tracing::warn!("the crash journal is not emptied: {error}");
         }
+        let told = self.history.host_stopped();
+        if tokio::time::timeout(Duration::from_secs(2), told).await.is_err() {
+            tracing::warn!("the history of the plugins is not written to its end");
+        }
         let ended = supervisor.thread.end();
         if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
             tracing::warn!("the supervisor's thread does not end");

@@ -10,6 +10,7 @@ use ksi_kernel::{
     router::{Router, emit::RouterLimits, host_handler::Failure},
     session::SessionLimits,
 };
+use ksi_wire::module::{HistoryEntry, HistoryKind};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -26,6 +27,7 @@ use crate::{
         settings::{ConfigFile, Settings},
     },
     crash::{Journal, JournalError},
+    history::{HOST, History},
     plugin::{
         announce::Announcer,
         file::{
@@ -246,8 +248,15 @@ impl HostBuilder {
             tracing::warn!("plugin files are loaded without a probe: {reason}");
         }
         let program = prober.as_ref().ok().map(|prober| prober.program().to_owned());
-        let persistence = state_folder(&config, &router)?;
-        let (journal, quarantine) = crash_journal(&config)?;
+        let state = state_folder(&config)?;
+        let history = match config.state.dir.as_ref().filter(|_| state.is_some()) {
+            Some(dir) => History::open(dir),
+            None => History::in_memory(),
+        };
+        let announcer = Announcer::new(router.clone(), history.clone());
+        let persistence = state.map(|dir| Arc::new(Persistence::new(dir, announcer.clone())));
+        history.host_started();
+        let (journal, quarantine) = crash_journal(&config, &history)?;
         let settings = Settings::new(&config, file);
         if program.is_none()
             && let Some(plugins) = config.isolation.isolated()
@@ -303,6 +312,7 @@ impl HostBuilder {
                 policies.clone(),
                 timeouts.shutdown,
                 persistence.clone(),
+                announcer.clone(),
             ),
             persistence,
             policies,
@@ -315,6 +325,7 @@ impl HostBuilder {
             },
             kept_versions: config.reload.kept_versions,
             restarts: restarts(&config, &settings),
+            announcer,
             stop: stop.clone(),
             start_up: start_up.clone(),
         }));
@@ -324,7 +335,8 @@ impl HostBuilder {
             FolderWatch::start(config.plugin_dirs.clone())
         };
         let (stuck, abandoned) = (timeouts.stuck, limits.abandoned_workers);
-        let core = Core::new(config, settings, router, supervisor, (stop, start_up), started);
+        let core =
+            Core::new(config, settings, router, supervisor, history, (stop, start_up), started);
         let weak = Arc::downgrade(&core);
         let told = move |call| {
             if let Some(core) = weak.upgrade() {
@@ -377,21 +389,16 @@ fn modules(
     Arc::new(Modules::new(settings, private.clone(), spawner, limiter))
 }
 
-fn state_folder(
-    config: &Config,
-    router: &Arc<Router>,
-) -> Result<Option<Arc<Persistence>>, StartError> {
-    match &config.state.dir {
-        Some(dir) if config.state.persist => {
-            let dir = StateDir::open(dir.clone(), LARGEST_SNAPSHOT)?;
-            Ok(Some(Arc::new(Persistence::new(dir, Announcer::new(router.clone())))))
-        }
-        _ => Ok(None),
-    }
+fn state_folder(config: &Config) -> Result<Option<StateDir>, StartError> {
+    let dir = config.state.dir.as_ref().filter(|_| config.state.persist);
+    Ok(dir.map(|dir| StateDir::open(dir.clone(), LARGEST_SNAPSHOT)).transpose()?)
 }
 
 /// Reads what an earlier host has died of, says so, and begins to note what this one may die of.
-fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), StartError> {
+fn crash_journal(
+    config: &Config,
+    history: &Arc<History>,
+) -> Result<(Option<Arc<Journal>>, Quarantine), StartError> {
     let Some(dir) = &config.recovery.dir else { return Ok((None, Quarantine::default())) };
     let unusable = |error: &JournalError| {
         tracing::warn!("going on without a crash journal: {error}");
@@ -410,7 +417,9 @@ fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), 
     if let Some(words) = &left.last_words {
         tracing::error!("the last words of the host before this one: {words}");
     }
-    for QuarantineEntry { file, plugin, version, reason, verdict, .. } in quarantine.judge(&left) {
+    for QuarantineEntry { hash, file, plugin, version, reason, verdict, .. } in
+        quarantine.judge(&left)
+    {
         match verdict {
             Judged::Suspected => tracing::warn!(
                 plugin,
@@ -418,12 +427,24 @@ fn crash_journal(config: &Config) -> Result<(Option<Arc<Journal>>, Quarantine), 
                 file,
                 "{reason}: this may be by chance, so these bytes are tried once more, in a process of their own first"
             ),
-            _ => tracing::error!(
-                plugin,
-                version,
-                file,
-                "{reason}: these bytes are quarantined; `ksi load` tries them again"
-            ),
+            _ => {
+                tracing::error!(
+                    plugin,
+                    version,
+                    file,
+                    "{reason}: these bytes are quarantined; `ksi load` tries them again"
+                );
+                history.note(HistoryEntry {
+                    by: HOST,
+                    file: Some(file),
+                    hash: Some(hash),
+                    kind: HistoryKind::Quarantined,
+                    name: Some(plugin),
+                    reason,
+                    version: Some(version),
+                    ..HistoryEntry::default()
+                });
+            }
         }
     }
     // What was judged is remembered by now.
@@ -451,7 +472,7 @@ fn report_stuck(core: &Core, call: StuckCall) {
         seconds,
         "a call has not returned from one poll; it can't be ended, and should be a blocking handler or await"
     );
-    let announcer = Announcer::new(core.router.clone());
+    let announcer = Announcer::new(core.router.clone(), core.history.clone());
     announcer.call_stuck(plugin, handler, &event, seconds);
 }
 

@@ -44,6 +44,7 @@ use std::{
 
 use ksi_kernel::lock::Lock;
 use ksi_kernel::router::Router;
+use ksi_wire::module::HistoryBy;
 use tokio::task::JoinHandle;
 
 use super::{
@@ -75,6 +76,7 @@ use crate::{
 };
 use deploy::contracts::Agreement;
 use kept_good::Keeping;
+use origin::Attempt;
 use quarantine::Quarantine;
 use registry::Registry;
 use restart::RestartPolicies;
@@ -141,6 +143,7 @@ pub(crate) struct Parts {
     pub(crate) quarantine: Quarantine,
     pub(crate) kept_versions: usize,
     pub(crate) restarts: RestartPolicies,
+    pub(crate) announcer: Announcer,
     pub(crate) stop: StopHandle,
     pub(crate) start_up: StartUp,
 }
@@ -159,6 +162,7 @@ impl Supervisor {
             quarantine,
             kept_versions,
             restarts,
+            announcer,
             stop,
             start_up,
         } = parts;
@@ -166,7 +170,7 @@ impl Supervisor {
         preparation.keep_fresh(thread.runtime());
         Supervisor {
             thread,
-            announcer: Announcer::new(activation.router.clone()),
+            announcer,
             hand_over: HandOver::new(activation.router.clone()),
             router: activation.router.clone(),
             preparation,
@@ -200,11 +204,16 @@ impl Supervisor {
     }
 
     /// Loads a file, or replaces the plugin that it is.
-    pub(crate) async fn load(self: &Arc<Self>, file: &Path) -> Result<Deployed, DeployError> {
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        file: &Path,
+        by: &HistoryBy,
+    ) -> Result<Deployed, DeployError> {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let attempt = Attempt::by(by.clone());
         self.to_the_end(|supervisor| async move {
-            let deployed = supervisor.deploy(&file, DeployReason::Asked).await;
-            supervisor.note(&file, deployed)
+            let deployed = supervisor.deploy(&file, DeployReason::Asked, &attempt).await;
+            supervisor.note(&file, &attempt, deployed)
         })
         .await
     }
@@ -214,17 +223,21 @@ impl Supervisor {
     pub(crate) async fn load_together(
         self: &Arc<Self>,
         files: &[PathBuf],
+        by: &HistoryBy,
     ) -> Result<Vec<Deployed>, DeployError> {
+        let by = by.clone();
         let absolute = |file: &PathBuf| std::path::absolute(file).unwrap_or_else(|_| file.clone());
         let files: BTreeSet<PathBuf> = files.iter().map(absolute).collect();
         self.to_the_end(|supervisor| async move {
-            let deployed = supervisor.deploy_together(&files).await;
+            let deployed = supervisor.deploy_together(&files, &by).await;
             // Nothing is noted of the files: one that is well by itself is not to go live alone
             // later on, and none is worse than it was for another one.
             deployed.map_err(|failed| {
                 let (file, source) = *failed;
                 let error = DeployError::Together { source: Box::new(source) };
-                tracing::error!(file = %file.display(), "{}", with_causes(&error));
+                let reason = with_causes(&error).to_string();
+                tracing::error!(file = %file.display(), "{reason}");
+                supervisor.announcer.refused_with_others(&file, &by, &reason);
                 error
             })
         })
@@ -232,17 +245,25 @@ impl Supervisor {
     }
 
     /// Replaces a plugin by what its file holds now, also when that has not changed.
-    pub(crate) async fn reload(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
+    pub(crate) async fn reload(
+        self: &Arc<Self>,
+        name: &str,
+        by: &HistoryBy,
+    ) -> Result<Deployed, DeployError> {
         let file = match self.registry().plugins.get(name) {
             Some(plugin) => plugin.info.file.clone(),
             None => return Err(DeployError::NoSuchPlugin { plugin: name.to_owned() }),
         };
-        self.load(&file).await
+        self.load(&file, by).await
     }
 
     /// Unloads a plugin because somebody asked for it.
-    pub(crate) async fn unload(self: &Arc<Self>, name: &str) -> Result<Deployed, DeployError> {
-        let name = name.to_owned();
+    pub(crate) async fn unload(
+        self: &Arc<Self>,
+        name: &str,
+        by: &HistoryBy,
+    ) -> Result<Deployed, DeployError> {
+        let (name, by) = (name.to_owned(), by.clone());
         {
             // A newer version that lies in its file and is to be tried again would bring it back.
             let mut registry = self.registry();
@@ -254,7 +275,7 @@ impl Supervisor {
             }
         }
         self.to_the_end(|supervisor| async move {
-            supervisor.take_out(&name, None, "it was asked for").await
+            supervisor.take_out(&name, None, &by, "it was asked for").await
         })
         .await
     }
@@ -265,10 +286,11 @@ impl Supervisor {
         self: &Arc<Self>,
         name: &str,
         force: bool,
+        by: &HistoryBy,
     ) -> Result<Deployed, DeployError> {
-        let name = name.to_owned();
+        let (name, by) = (name.to_owned(), by.clone());
         self.to_the_end(|supervisor| async move {
-            supervisor.go_back(&name, Asked::ByHand { force }, "it was asked for").await
+            supervisor.go_back(&name, Asked::ByHand { force }, &by, "it was asked for").await
         })
         .await
     }
@@ -294,6 +316,7 @@ impl Supervisor {
         self: &Arc<Self>,
         name: &str,
         expected: Option<u64>,
+        by: &HistoryBy,
         reason: &str,
     ) -> Result<Deployed, DeployError> {
         let name: Arc<str> = name.into();
@@ -302,7 +325,7 @@ impl Supervisor {
         let info = generation.info.clone();
         self.activation.resources.give_back(&name);
         tracing::info!(plugin = %name, generation = info.number, "unloaded: {reason}");
-        self.announcer.unloaded(&info, reason);
+        self.announcer.unloaded(&info, by, reason);
         // Its end is not waited for here: whoever asked may be a call that it still has to finish.
         drop(self.let_go(generation, retired, FinalState::Keep));
         drop(lock);

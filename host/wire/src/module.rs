@@ -4,6 +4,7 @@
 
 pub mod announced;
 mod changed;
+mod history;
 mod inspect;
 mod lately;
 mod schemas;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use changed::{Changed, ConfigTaken, Lost};
+pub use history::{AskHistory, History, HistoryBy, HistoryEntry, HistoryKind, HistoryVersion};
 pub use inspect::{Exchange, Handler, Inspect, KeptResource, Trial};
 pub use lately::{LastFailure, Lately};
 pub use schemas::{AskSchemas, Emitted, EventSchemas, Handled, Required, Schemas};

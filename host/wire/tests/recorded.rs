@@ -257,6 +257,24 @@ fn three_things_are_told_apart_where_a_key_may_be_missing_or_null() {
 }
 
 #[test]
+fn an_entry_of_the_history_is_one_line_without_what_it_has_nothing_to_say_of() {
+    let started = module::HistoryEntry {
+        at: 1.5,
+        kind: module::HistoryKind::Started,
+        reason: "r".to_owned(),
+        ..default()
+    };
+    let line = r#"{"at":1.5,"by":{"kind":""},"kind":"started","reason":"r"}"#;
+    assert_eq!(written(&started), line);
+    for kind in module::HistoryKind::KNOWN {
+        assert_eq!(written(&kind), format!("{:?}", kind.as_str()));
+    }
+    let later = r#"{"at":1.5,"kind":"asked","token":"t","by":{"kind":"page","token":"t"}}"#;
+    let later: module::HistoryEntry = serde_json::from_str(later).expect("an entry");
+    assert_eq!((later.kind.as_str(), &*later.by.kind), ("asked", "page"));
+}
+
+#[test]
 fn lines_are_read_with_their_payloads_as_they_were_written() {
     let line =
         r#"{"event":"a:b","data":{"z":1.50},"count":1,"correlation_id":"c","timestamp":1.5}"#;

@@ -118,7 +118,11 @@ pub(crate) const NOT_ISOLATED: &[NotIsolated] = &[
     },
     NotIsolated {
         because: "it sets itself where plugins live",
-        tests: &["isolation::", "worker_process::"],
+        tests: &[
+            "history::a_process_that_dies_is_told_and_what_is_isolated_and_asked_for_by_the_configuration",
+            "isolation::",
+            "worker_process::",
+        ],
     },
 ];
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::Core;
-use crate::stopping::StopStage;
+use crate::{history, stopping::StopStage};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -92,6 +92,6 @@ async fn follow(core: Weak<Core>, file: PathBuf) {
         }
         let Some(core) = core.upgrade() else { return };
         // What becomes of it is logged.
-        let _ = core.reload_config().await;
+        let _ = core.reload_config(&history::CONFIGURATION).await;
     }
 }

@@ -79,9 +79,10 @@ impl Retirer {
         policies: Policies,
         shutdown: Duration,
         persistence: Option<Arc<Persistence>>,
+        announcer: Announcer,
     ) -> Self {
         Retirer {
-            announcer: Announcer::new(router.clone()),
+            announcer,
             router,
             policies,
             shutdown,

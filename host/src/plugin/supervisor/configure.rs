@@ -6,6 +6,8 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use ksi_kernel::{event::Payload, report::OutcomeKind};
 use serde_json::Value;
 
+use ksi_wire::module::HistoryBy;
+
 use super::{Deployed, Supervisor, deployed};
 use crate::{
     plugin::{
@@ -45,10 +47,11 @@ impl Supervisor {
         self: &Arc<Self>,
         name: &str,
         config: Option<Value>,
+        by: &HistoryBy,
     ) -> Configured {
         match self.told(name, config.clone()).await {
             Some(told) => self.noted(name, told),
-            None => self.reconfigure(name, config).await,
+            None => self.reconfigure(name, config, by).await,
         }
     }
 
@@ -57,6 +60,7 @@ impl Supervisor {
         self: &Arc<Self>,
         name: &str,
         config: Option<Value>,
+        by: &HistoryBy,
     ) -> Configured {
         // What is live is not let go for a secret that is not there.
         if self.file_if_live(name).is_some()
@@ -70,7 +74,7 @@ impl Supervisor {
         let Some(file) = self.file_to_configure(name) else {
             return self.noted(name, Configured::NotLive(None));
         };
-        let configured = match self.load(&file).await {
+        let configured = match self.load(&file, by).await {
             Ok(deployed) => Configured::Live(deployed),
             // What is not live has nothing to go on with.
             Err(error) if self.file_if_live(name).is_none() => Configured::NotLive(Some(error)),

@@ -22,7 +22,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use super::{
     Deployed, Supervisor, deployed,
-    origin::{Admitted, Arrived, Found, Origin, Prepared, Ready, StateSource},
+    origin::{Admitted, Arrived, Attempt, Found, Origin, Prepared, Ready, StateSource},
     retry::DeployReason,
 };
 use crate::{
@@ -49,12 +49,13 @@ impl Supervisor {
         self: &Arc<Self>,
         file: &Path,
         why: DeployReason,
+        attempt: &Attempt,
     ) -> Result<Deployed, DeployError> {
         let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         self.ensure_running()?;
         let _try = self.tries.begin();
-        let prepared = self.prepare(file, why).await?;
-        self.finish(prepared, Origin::File).await
+        let prepared = self.prepare(file, why, attempt).await?;
+        self.finish(prepared, Origin::File(attempt.by.clone())).await
     }
 
     /// Copies a file, reads what it is and lets it be tried. Several files at a time.
@@ -62,8 +63,9 @@ impl Supervisor {
         self: &Arc<Self>,
         file: &Path,
         why: DeployReason,
+        attempt: &Attempt,
     ) -> Result<Prepared, DeployError> {
-        match self.look_into(file, why).await? {
+        match self.look_into(file, why, attempt).await? {
             Found::Unchanged(live) => Ok(Prepared::Unchanged(live)),
             Found::New(examined) => self.try_out(*examined).await,
         }
@@ -74,8 +76,10 @@ impl Supervisor {
         self: &Arc<Self>,
         file: &Path,
         why: DeployReason,
+        attempt: &Attempt,
     ) -> Result<Found, DeployError> {
         let copied = self.preparation.copy(file, why == DeployReason::Changed).await?;
+        attempt.is_of(copied.copy.hash());
         if why != DeployReason::Asked
             && let Some(live) = self.unchanged(file, &copied.copy)
         {
@@ -92,7 +96,7 @@ impl Supervisor {
             return Ok(Found::Unchanged(live));
         }
         // Nobody has looked whether the new content stands still.
-        if !self.begin_try(file, copied.copy.hash(), why)? {
+        if !self.begin_try(file, copied.copy.hash(), why, &attempt.by)? {
             return Err(CopyError::ChangedWhileCopying { path: file.to_owned() }.into());
         }
         Ok(Found::New(Box::new(self.preparation.examine(copied).await?)))

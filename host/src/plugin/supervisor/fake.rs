@@ -37,7 +37,9 @@ use super::{
     retry::RetryPolicy,
 };
 use crate::{
+    history::{FOLDER, History},
     plugin::{
+        announce::Announcer,
         file::{
             copy::{Places, PrivateDir, SourceFile},
             kind::Original,
@@ -173,6 +175,7 @@ impl Stage {
             sandbox: serde_json::Value::Null,
             confined: None,
         });
+        let announcer = Announcer::new(router.clone(), History::in_memory());
         let supervisor = Supervisor::new(Parts {
             thread: OwnThread::on(Handle::current()),
             preparation: Preparation::new(
@@ -205,7 +208,13 @@ impl Stage {
                 modules: modules.clone(),
                 journal: None,
             },
-            retirer: Retirer::new(router, policies.clone(), Duration::from_secs(1), None),
+            retirer: Retirer::new(
+                router,
+                policies.clone(),
+                Duration::from_secs(1),
+                None,
+                announcer.clone(),
+            ),
             persistence: None,
             policies,
             contracts: Arc::new(|_, _, _| OnBreak::Refuse),
@@ -224,6 +233,7 @@ impl Stage {
                 longest_wait: Duration::from_secs(1),
                 checkpoint: CheckpointPolicy::Every(Duration::from_secs(30)),
             }),
+            announcer,
             stop: stop.clone(),
             start_up,
         });
@@ -267,7 +277,7 @@ impl Stage {
         let prepared = Prepared::Candidate(Box::new(self.candidate(version)));
         let (supervisor, script) = (self.supervisor.clone(), self.script.clone());
         tokio::spawn(async move {
-            let deployed = supervisor.finish(prepared, Origin::File);
+            let deployed = supervisor.finish(prepared, Origin::File(FOLDER));
             script.unless_late(&format!("version {version} is not deployed"), deployed).await
         })
     }

@@ -13,10 +13,11 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     Supervisor,
     kept_good::GoodVersion,
-    origin::{Found, Origin, Prepared},
+    origin::{Attempt, Found, Origin, Prepared},
     retry::DeployReason,
 };
 use crate::{
+    history::{FOLDER, START},
     plugin::{
         file::{
             manifest::Manifest,
@@ -55,6 +56,7 @@ impl Opening {
 /// A file that is to be started, or what is kept for it.
 struct Starting {
     file: PathBuf,
+    attempt: Attempt,
     prepared: Result<Prepared, DeployError>,
     /// If this is what is kept for the file, which is quarantined.
     stand_in: Option<GoodVersion>,
@@ -115,8 +117,9 @@ impl Supervisor {
                 let (supervisor, opening) = (self.clone(), opening.clone());
                 let told = file.clone();
                 let prepared = tokio::spawn(async move {
-                    let mut prepared = match supervisor.look_into(&file, DeployReason::Found).await
-                    {
+                    let attempt = Attempt::by(START);
+                    let found = supervisor.look_into(&file, DeployReason::Found, &attempt).await;
+                    let mut prepared = match found {
                         Ok(Found::New(examined)) if supervisor.preparation.installs(&examined) => {
                             return None;
                         }
@@ -131,7 +134,7 @@ impl Supervisor {
                         (prepared, stand_in) = (instead, Some(kept));
                     }
                     let prepared = supervisor.open_ahead(prepared, &opening).await;
-                    Some(Starting { file, prepared, stand_in })
+                    Some(Starting { file, attempt, prepared, stand_in })
                 });
                 (told, prepared)
             })
@@ -191,17 +194,17 @@ impl Supervisor {
     }
 
     async fn start(self: &Arc<Self>, starting: Starting) {
-        let Starting { file, prepared, stand_in } = starting;
+        let Starting { file, attempt, prepared, stand_in } = starting;
         let _lock = self.locks.lock(LockKey::File(file.clone())).await;
         if let Some(stand_in) = stand_in {
-            return self.start_stand_in(&file, stand_in, prepared).await;
+            return self.start_stand_in(&file, stand_in, prepared, &START).await;
         }
         let deployed = match prepared {
-            Ok(prepared) => self.finish(prepared, Origin::File).await,
+            Ok(prepared) => self.finish(prepared, Origin::File(START)).await,
             Err(error) => Err(error),
         };
         // What went wrong is written down, logged and announced by then.
-        let _ = self.note(&file, deployed);
+        let _ = self.note(&file, &attempt, deployed);
     }
 
     /// Starts a file while the host goes on without it.
@@ -209,14 +212,16 @@ impl Supervisor {
         tracing::info!(file = %file.display(), "it is started once what it needs is installed");
         let supervisor = self.clone();
         tokio::spawn(async move {
-            let deployed = supervisor.deploy(&file, DeployReason::Found).await;
-            supervisor.settle(&file, deployed).await;
+            let attempt = Attempt::by(START);
+            let deployed = supervisor.deploy(&file, DeployReason::Found, &attempt).await;
+            supervisor.settle(&file, &attempt, deployed).await;
         });
     }
 
     async fn file_settled(self: &Arc<Self>, file: &Path) {
-        let deployed = self.deploy(file, DeployReason::Changed).await;
-        self.settle(file, deployed).await;
+        let attempt = Attempt::by(FOLDER);
+        let deployed = self.deploy(file, DeployReason::Changed, &attempt).await;
+        self.settle(file, &attempt, deployed).await;
     }
 
     async fn file_removed(self: &Arc<Self>, file: &Path) {
@@ -246,7 +251,7 @@ impl Supervisor {
                 return;
             }
             // If it is not live any more, it was replaced from another file, as by a rename.
-            let _ = self.take_out(&live.0, Some(live.1), "its file was removed").await;
+            let _ = self.take_out(&live.0, Some(live.1), &FOLDER, "its file was removed").await;
         } else {
             self.settle_again(others);
         }
@@ -262,8 +267,9 @@ impl Supervisor {
             if !is_still_live() {
                 return;
             }
-            let deployed = self.deploy(&duplicate, DeployReason::Found).await;
-            self.settle(&duplicate, deployed).await;
+            let attempt = Attempt::by(FOLDER);
+            let deployed = self.deploy(&duplicate, DeployReason::Found, &attempt).await;
+            self.settle(&duplicate, &attempt, deployed).await;
         }
     }
 }

@@ -12,6 +12,8 @@ use std::{
     sync::Arc,
 };
 
+use ksi_wire::module::HistoryBy;
+
 use super::{
     Supervisor,
     origin::{Origin, Prepared},
@@ -124,13 +126,13 @@ impl Supervisor {
 
     /// Starts what is kept for a file that is quarantined, if something is and nothing is live of
     /// the file.
-    pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path) {
+    pub(super) async fn start_kept_good(self: &Arc<Self>, file: &Path, by: &HistoryBy) {
         let _lock = self.locks.lock(LockKey::File(file.to_owned())).await;
         if self.ensure_running().is_ok()
             && self.registry().live_of(file).is_none()
             && let Some((stand_in, prepared)) = self.prepare_kept_good(file).await
         {
-            self.start_stand_in(file, stand_in, prepared).await;
+            self.start_stand_in(file, stand_in, prepared, by).await;
         }
     }
 
@@ -183,10 +185,11 @@ impl Supervisor {
         file: &Path,
         stand_in: GoodVersion,
         prepared: Result<Prepared, DeployError>,
+        by: &HistoryBy,
     ) {
         let GoodVersion { bad, good } = stand_in;
         let started = match prepared {
-            Ok(prepared) => self.finish(prepared, Origin::KeptGood).await,
+            Ok(prepared) => self.finish(prepared, Origin::KeptGood(by.clone())).await,
             Err(error) => Err(error),
         };
         match started {
@@ -196,7 +199,10 @@ impl Supervisor {
                 good.version
             ),
             Err(DeployError::Stopping) => {}
-            Err(error) => self.note_kept_good(file, &good.version, &error),
+            Err(error) => {
+                let hash = blake3::Hash::from_hex(&good.hash).ok();
+                self.note_kept_good(file, (&good.version, hash), by, &error);
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! What goes through a deployment: where a generation comes from, and its state.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ksi_kernel::session::DeclaredRoutes;
+use ksi_wire::module::HistoryBy;
 
 use super::{
     Deployed, SetAsideResult, deploy::contracts::Passed, registry::LiveGeneration, rollback::Return,
@@ -15,6 +16,33 @@ use crate::plugin::{
     },
     state::{persistence::KeptSnapshot, snapshot::Snapshot},
 };
+
+/// A file is tried once.
+pub(super) struct Attempt {
+    /// Who had it done.
+    pub(super) by: HistoryBy,
+    /// Of the bytes that were tried, once they were read.
+    hash: OnceLock<blake3::Hash>,
+}
+
+impl Attempt {
+    pub(super) fn by(by: HistoryBy) -> Self {
+        Attempt { by, hash: OnceLock::new() }
+    }
+
+    /// Of bytes that are known.
+    pub(super) fn of(by: HistoryBy, hash: blake3::Hash) -> Self {
+        Attempt { by, hash: hash.into() }
+    }
+
+    pub(super) fn is_of(&self, hash: blake3::Hash) {
+        let _ = self.hash.set(hash);
+    }
+
+    pub(super) fn hash(&self) -> Option<blake3::Hash> {
+        self.hash.get().copied()
+    }
+}
 
 /// A file whose bytes were read.
 pub(super) enum Found {
@@ -32,11 +60,11 @@ pub(super) enum Prepared {
 
 /// Where a generation comes from.
 pub(super) enum Origin {
-    /// What a file holds now.
-    File,
+    /// What a file holds now, and who had it tried.
+    File(HistoryBy),
     /// What was kept of the version before the one that the file holds, which is quarantined and
     /// stays so.
-    KeptGood,
+    KeptGood(HistoryBy),
     /// An earlier version that the host goes back to.
     Earlier(Return),
     /// The live version once more, with state that somebody has chosen.
@@ -62,13 +90,24 @@ pub(super) struct Chosen {
     pub(super) which: String,
     /// The generation that has other state.
     pub(super) instead_of: u64,
+    /// Who has chosen.
+    pub(super) by: HistoryBy,
 }
 
 impl Origin {
+    /// Who had it done.
+    pub(super) fn by(&self) -> &HistoryBy {
+        match self {
+            Origin::File(by) | Origin::KeptGood(by) => by,
+            Origin::Earlier(back) => back.by(),
+            Origin::Chosen(chosen) => &chosen.by,
+        }
+    }
+
     /// The generation that must be live still.
     pub(super) fn replaces(&self) -> Option<u64> {
         match self {
-            Origin::File | Origin::KeptGood => None,
+            Origin::File(_) | Origin::KeptGood(_) => None,
             Origin::Earlier(back) => Some(back.bad()),
             Origin::Chosen(chosen) => Some(chosen.instead_of),
         }
@@ -78,7 +117,7 @@ impl Origin {
     /// that it can be.
     pub(super) fn keeps_aside(&self) -> bool {
         match self {
-            Origin::File | Origin::KeptGood => false,
+            Origin::File(_) | Origin::KeptGood(_) => false,
             Origin::Earlier(back) => !back.automatic(),
             Origin::Chosen(_) => true,
         }

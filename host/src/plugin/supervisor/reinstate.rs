@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::Supervisor;
 use crate::{
     crash,
+    history::HOST,
     plugin::{
         instance::{body::Body, info::GenerationInfo, live::FirstCalls, services::HostServices},
         lifecycle::{
@@ -300,7 +301,7 @@ impl Supervisor {
         if let Some(plugin) = self.registry().plugins.get_mut(name) {
             plugin.last_error = Some(reason.to_owned());
         }
-        self.announcer.unloaded(info, reason);
+        self.announcer.unloaded(info, &HOST, reason);
     }
 
     /// Keeps the state of a released instance for the next start.

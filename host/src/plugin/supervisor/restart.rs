@@ -27,6 +27,7 @@ use super::{
     rollback::Asked,
 };
 use crate::{
+    history::{HOST, PROBATION},
     plugin::{
         instance::{info::GenerationInfo, residence::ProcessEnd, services::HostServices},
         lifecycle::{error::DeployError, hand_over::Predecessor, retire::FinalState},
@@ -181,7 +182,7 @@ impl Supervisor {
         }
         let reason = end.why.clone();
         let asked = Asked::Automatic { from: info.number };
-        match self.go_back(&info.plugin, asked, &reason).await {
+        match self.go_back(&info.plugin, asked, &PROBATION, &reason).await {
             Ok(_) => true,
             Err(
                 DeployError::NotLive { .. }
@@ -266,7 +267,8 @@ impl Supervisor {
                         plugin = %info.plugin, generation = info.number, restarts,
                         "it has another process, after {:?}", began.elapsed()
                     );
-                    self.announcer.worker_restarted(info, restarts, &why);
+                    let process = self.process_of(&info.plugin);
+                    self.announcer.worker_restarted(info, process, restarts, &why);
                     return;
                 }
                 Err(_) if self.stop.is_requested() => return waiting.refuse(&why),
@@ -356,7 +358,7 @@ impl Supervisor {
             plugin.last_error = Some(reason.to_owned());
         }
         drop(lock);
-        self.announcer.unloaded(info, reason);
+        self.announcer.unloaded(info, &HOST, reason);
     }
 }
 

@@ -16,15 +16,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ksi_wire::module::HistoryBy;
+
 pub(super) use schedule::DeployReason;
 pub(crate) use schedule::{LastFailure, RetryEntry, RetryPolicy, RetrySchedule};
 
 use super::{
     Deployed, Supervisor,
+    origin::Attempt,
     quarantine::{Judged, QuarantineEntry},
     registry::RefusedFile,
 };
 use crate::{
+    history::{PROBATION, RETRY},
     plugin::{
         file::copy::CopyError,
         instance::info::GenerationInfo,
@@ -41,6 +45,7 @@ impl Supervisor {
         file: &Path,
         hash: blake3::Hash,
         why: DeployReason,
+        by: &HistoryBy,
     ) -> Result<bool, DeployError> {
         if why == DeployReason::Changed {
             self.registry().retries.changed(file);
@@ -48,7 +53,7 @@ impl Supervisor {
         if why == DeployReason::Asked {
             self.quarantine.lift(hash.to_hex().as_str());
         } else if let Some(entry) = self.quarantine.of(file, hash.to_hex().as_str()) {
-            self.stay_away(file, hash, why, entry)?;
+            self.stay_away(file, hash, (why, by), entry)?;
         }
         let (begun, is_another) = {
             let mut registry = self.registry();
@@ -84,7 +89,7 @@ impl Supervisor {
         self: &Arc<Self>,
         file: &Path,
         hash: blake3::Hash,
-        why: DeployReason,
+        (why, by): (DeployReason, &HistoryBy),
         entry: QuarantineEntry,
     ) -> Result<(), DeployError> {
         let (attempts, due) = match entry.verdict {
@@ -118,7 +123,7 @@ impl Supervisor {
         }
         if why.is_folder() {
             tracing::error!(file = %file.display(), "it is quarantined and stays so: {reason}");
-            self.announcer.load_failed(file, &reason);
+            self.announcer.load_failed(file, Some(hash), by, &reason);
         }
         self.try_again(file, due);
         Err(DeployError::Quarantined { file: file.to_owned(), reason })
@@ -126,9 +131,10 @@ impl Supervisor {
 
     /// Writes down and announces why a file did not become live, and tries it again later if that
     /// may help.
-    pub(in crate::plugin) fn note(
+    pub(super) fn note(
         self: &Arc<Self>,
         file: &Path,
+        attempt: &Attempt,
         deployed: Result<Deployed, DeployError>,
     ) -> Result<Deployed, DeployError> {
         let error = match deployed {
@@ -160,8 +166,8 @@ impl Supervisor {
         let info = self.write_down(file, &error, &reason);
         self.try_again(file, due);
         match info {
-            Some(info) => self.announcer.reload_failed(&info, &reason),
-            None => self.announcer.load_failed(file, &reason),
+            Some(info) => self.announcer.reload_failed(&info, attempt.hash(), &attempt.by, &reason),
+            None => self.announcer.load_failed(file, attempt.hash(), &attempt.by, &reason),
         }
         Err(error)
     }
@@ -170,7 +176,8 @@ impl Supervisor {
     pub(super) fn note_kept_good(
         self: &Arc<Self>,
         file: &Path,
-        version: &str,
+        (version, hash): (&str, Option<blake3::Hash>),
+        by: &HistoryBy,
         error: &DeployError,
     ) {
         let reason = format!(
@@ -183,18 +190,19 @@ impl Supervisor {
             let due = self.registry().retries.failed(file, &reason, &self.recovery);
             self.try_again(file, due);
         }
-        self.announcer.load_failed(file, &reason);
+        self.announcer.load_failed(file, hash, by, &reason);
     }
 
     /// Notes what became of a file, and if that is quarantined, starts what is kept for it.
     pub(super) async fn settle(
         self: &Arc<Self>,
         file: &Path,
+        attempt: &Attempt,
         deployed: Result<Deployed, DeployError>,
     ) {
         // What went wrong is written down, logged and announced by then.
-        if let Err(DeployError::Quarantined { .. }) = self.note(file, deployed) {
-            self.start_kept_good(file).await;
+        if let Err(DeployError::Quarantined { .. }) = self.note(file, attempt, deployed) {
+            self.start_kept_good(file, &attempt.by).await;
         }
     }
 
@@ -249,8 +257,9 @@ impl Supervisor {
             let why = supervisor.registry().retries.due(&file, due);
             if let Some(why) = why {
                 tracing::info!(file = %file.display(), "trying again");
-                let deployed = supervisor.deploy(&file, why).await;
-                supervisor.settle(&file, deployed).await;
+                let attempt = Attempt::by(RETRY);
+                let deployed = supervisor.deploy(&file, why, &attempt).await;
+                supervisor.settle(&file, &attempt, deployed).await;
             }
         });
     }
@@ -260,6 +269,7 @@ impl Supervisor {
     pub(super) fn tell_quarantine(
         self: &Arc<Self>,
         bad: &GenerationInfo,
+        by: &HistoryBy,
         reason: &str,
         automatic: bool,
     ) {
@@ -270,7 +280,7 @@ impl Supervisor {
         };
         self.quarantine.rolled_back(bad.about(String::new()), reason, attempts, automatic);
         self.try_again(&bad.file, due);
-        self.announcer.quarantined(bad, reason);
+        self.announcer.quarantined(bad, by, reason);
     }
 
     /// A version that does worse than the one before it stays, because the way back failed.
@@ -288,7 +298,7 @@ impl Supervisor {
             plugin.probation = None;
         }
         tracing::error!(plugin = %bad.plugin, generation = bad.number, "{text}");
-        self.announcer.reload_failed(bad, &text);
+        self.announcer.not_rolled_back(bad, &PROBATION, &text);
     }
 
     /// Tries the files again that wait for somebody who handles what they require.

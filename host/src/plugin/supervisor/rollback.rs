@@ -19,14 +19,16 @@ pub(crate) use cost::Cost;
 use cost::{agreed, unreadable};
 use instead::Instead;
 use ksi_kernel::call::tally::Counts;
+use ksi_wire::module::HistoryBy;
 
 use super::{
     Deployed, Supervisor,
-    origin::{Origin, Prepared},
+    origin::{Attempt, Origin, Prepared},
     registry::Earlier,
     retry::DeployReason,
 };
 use crate::{
+    history::PROBATION,
     plugin::{
         instance::info::GenerationInfo,
         lifecycle::{
@@ -51,6 +53,7 @@ impl Supervisor {
         self: &Arc<Self>,
         name: &str,
         asked: Asked,
+        by: &HistoryBy,
         reason: &str,
     ) -> Result<Deployed, DeployError> {
         let no_such = || DeployError::NoSuchPlugin { plugin: name.to_owned() };
@@ -78,6 +81,7 @@ impl Supervisor {
             earlier: earlier.clone(),
             bad: bad.number,
             reason: reason.to_owned(),
+            by: by.clone(),
             automatic,
             force: matches!(asked, Asked::ByHand { force: true }),
             instead: instead.cloned(),
@@ -191,11 +195,11 @@ impl Supervisor {
                 // Neither version is there any more: the file is tried again, like any that did not
                 // work.
                 let _ = self.registry().retries.begin(&file, bad.hash, DeployReason::Asked);
-                return self.note(&file, Err(error));
+                return self.note(&file, &Attempt::of(by.clone(), bad.hash), Err(error));
             }
             deployed => deployed?,
         };
-        self.tell_quarantine(&bad, reason, automatic);
+        self.tell_quarantine(&bad, by, reason, automatic);
         self.keep_good(&bad).await;
         self.keep_now(name);
         Ok(deployed)
@@ -324,9 +328,8 @@ impl Probation {
                     plugin = %info.plugin, version = %info.manifest.version, generation = info.number,
                     "going back to the version before: {reason}"
                 );
-                let back = supervisor
-                    .go_back(&info.plugin, Asked::Automatic { from: info.number }, &reason)
-                    .await;
+                let asked = Asked::Automatic { from: info.number };
+                let back = supervisor.go_back(&info.plugin, asked, &PROBATION, &reason).await;
                 match back {
                     // It went, or was replaced, before its turn came: whoever did that has decided.
                     // Or the host stops.

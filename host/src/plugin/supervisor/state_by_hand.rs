@@ -7,11 +7,12 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use ksi_wire::module::HistoryBy;
 use thiserror::Error;
 
 use super::{
     Deployed, SetAsideResult, Supervisor,
-    origin::{Chosen, Origin, Prepared},
+    origin::{Attempt, Chosen, Origin, Prepared},
     retry::DeployReason,
 };
 use crate::{
@@ -135,16 +136,20 @@ impl Supervisor {
         self: &Arc<Self>,
         plugin: &str,
         place: Option<SnapshotPlace>,
+        by: &HistoryBy,
     ) -> Result<RestoredByHand, StateByHandError> {
-        let plugin = plugin.to_owned();
-        self.to_the_end(|supervisor| async move { supervisor.choose_state(&plugin, place).await })
-            .await
+        let (plugin, by) = (plugin.to_owned(), by.clone());
+        let chosen = |supervisor: Arc<Self>| async move {
+            supervisor.choose_state(&plugin, place, by).await
+        };
+        self.to_the_end(chosen).await
     }
 
     async fn choose_state(
         self: &Arc<Self>,
         plugin: &str,
         place: Option<SnapshotPlace>,
+        by: HistoryBy,
     ) -> Result<RestoredByHand, StateByHandError> {
         let persistence = self.kept_on_disk()?.clone();
         self.state_is_kept(plugin).await?;
@@ -175,13 +180,17 @@ impl Supervisor {
         })?;
         let kept = kept.for_version(plugin, &restores)?;
         let name = info.plugin.clone();
-        let chosen =
-            Chosen { state: kept.snapshot, which: which.to_string(), instead_of: info.number };
+        let chosen = Chosen {
+            state: kept.snapshot,
+            which: which.to_string(),
+            instead_of: info.number,
+            by: by.clone(),
+        };
         let deployed = match self.replace_by_itself(&info.file, &copy, chosen).await {
             // There is nothing live of the file any more: it is tried again.
             Err(error @ DeployError::Down { .. }) => {
                 let _ = self.registry().retries.begin(&info.file, info.hash, DeployReason::Asked);
-                self.note(&info.file, Err(error))
+                self.note(&info.file, &Attempt::of(by, info.hash), Err(error))
             }
             deployed => deployed,
         };

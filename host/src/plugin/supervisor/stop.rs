@@ -101,7 +101,7 @@ impl Supervisor {
             {
                 tracing::warn!(plugin = %name, "it did not shut down in time");
             }
-            self.announcer.unloaded(&info, "the host is stopping");
+            self.announcer.unloaded_with_host(&info);
         }
     }
 
@@ -143,7 +143,7 @@ impl Supervisor {
             persistence.keep_released(&info, own, rest.max(LAST_STATES)).await;
         }
         drop(self.let_go(generation, retired, FinalState::HandedOver));
-        self.announcer.unloaded(&info, "the host is stopping");
+        self.announcer.unloaded_with_host(&info);
     }
 
     /// Gives the state of those that are not gone a little longer, side by side: the time may have

@@ -10,15 +10,18 @@ use ksi_plugin_api::{__private::testing, Context, Result, plugin};
 use tokio::runtime::Handle;
 
 use super::*;
-use crate::plugin::{
-    file::manifest::Manifest,
-    instance::{
-        configs::PluginConfig,
-        info::{Timings, Tried},
-        library,
-        library_body::LibraryBody,
+use crate::{
+    history::History,
+    plugin::{
+        file::manifest::Manifest,
+        instance::{
+            configs::PluginConfig,
+            info::{Timings, Tried},
+            library,
+            library_body::LibraryBody,
+        },
+        probe::trial::TrialHost,
     },
-    probe::trial::TrialHost,
 };
 
 /// Its snapshot does not return before this says so.
@@ -94,7 +97,7 @@ fn persistence(folder: &std::path::Path) -> (Arc<Persistence>, Arc<Router>) {
     let (workers, blocking_threads, waiting_bytes) = (1, 1, 1 << 20);
     let limits = KernelLimits { workers, blocking_threads, waiting_bytes, router: limits };
     let router = Kernel::start(limits, Handle::current()).unwrap().router;
-    (Arc::new(Persistence::new(dir, Announcer::new(router.clone()))), router)
+    (Arc::new(Persistence::new(dir, Announcer::new(router.clone(), History::in_memory()))), router)
 }
 
 #[tokio::test]

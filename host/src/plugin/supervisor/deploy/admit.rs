@@ -72,7 +72,7 @@ fn few_are_in_memory(it: &Candidacy<'_>) -> Result<(), DeployError> {
 /// Somebody handles the events that it requires. What was live before is not refused: without it
 /// there would be even less.
 fn finds_what_it_requires(it: &Candidacy<'_>) -> Result<(), DeployError> {
-    if !matches!(it.origin, Origin::File | Origin::KeptGood) {
+    if !matches!(it.origin, Origin::File(_) | Origin::KeptGood(_)) {
         return Ok(());
     }
     match requirements::missing(it.manifest, it.beside, it.subscribers) {

@@ -22,6 +22,7 @@ use super::{
     contracts::{Judged, Passed},
 };
 use crate::{
+    history::HOST,
     plugin::{
         file::manifest::Manifest,
         instance::info::Tried,
@@ -33,6 +34,9 @@ use crate::{
     },
     text::causes::with_causes,
 };
+
+/// As what each is judged. Nobody deploys it.
+static AS_FILE: Origin = Origin::File(HOST);
 
 /// A file, and what a host would do with it.
 #[derive(Debug)]
@@ -194,11 +198,11 @@ impl Supervisor {
                 let (file, other) = (candidate.file.clone(), other.file.clone());
                 return Err(DeployError::Duplicate { file, plugin: name, other });
             }
-            self.number(&name, candidate, &Origin::File, &manifests(tried, live))?;
+            self.number(&name, candidate, &AS_FILE, &manifests(tried, live))?;
         }
         let Ok(candidate) = &mut tried[at].well else { return Ok(None) };
         let promised = self.promise(candidate).await?;
-        let judged = Judged { candidate, promised, origin: &Origin::File, before: None };
+        let judged = Judged { candidate, promised, origin: &AS_FILE, before: None };
         let passed = self.agree(&[judged]).map_err(|failed| failed.1)?;
         Ok(passed.into_iter().next())
     }

@@ -16,6 +16,7 @@ use super::{
         registry::LiveGeneration,
     },
     contracts::Passed,
+    installed::Told,
 };
 use crate::{
     plugin::{
@@ -64,6 +65,8 @@ struct Known {
     before: Option<LiveGeneration>,
     how: &'static str,
     aside: Option<SetAsideResult>,
+    /// What it replaced lived in the process of the host.
+    was_here: bool,
 }
 
 /// What leads to an instance, for the swap.
@@ -113,6 +116,7 @@ impl Supervisor {
         for notice in &notices {
             tracing::warn!(plugin = %name, generation = info.number, "{notice}");
         }
+        let was_here = self.lives_here(name);
         let replaced = self.install(name, generation, &origin, (snapshot, notices));
         // Others are compared with what is live from here on.
         drop(passed);
@@ -128,22 +132,25 @@ impl Supervisor {
             plugin.state_notice = notice;
         }
         drop(lock);
-        Known { file, origin, info, replaced, before, how, aside }
+        Known { file, origin, info, replaced, before, how, aside, was_here }
     }
 
     /// Has everybody else know of it.
     async fn settle_in(self: &Arc<Self>, known: Known) -> Deployed {
-        let Known { file, origin, info, replaced, before, how, aside } = known;
+        let Known { file, origin, info, replaced, before, how, aside, was_here } = known;
         // The file was another plugin before: that one has no file any more.
         if let Some((before, number)) = before.filter(|(before, _)| *before != info.plugin) {
             // It may have been replaced from another file meanwhile.
-            let _ = self.take_out(&before, Some(number), "its file is another plugin now").await;
+            let _ = self
+                .take_out(&before, Some(number), origin.by(), "its file is another plugin now")
+                .await;
         }
-        self.tell(&info, replaced.as_deref(), &origin, how, aside.as_ref());
+        let told = Told { origin: &origin, replaced: replaced.as_deref(), was_here };
+        self.tell(&info, &told, how, aside.as_ref());
         match (origin, replaced) {
-            (Origin::File | Origin::KeptGood, Some(_)) => self.watch_over(&info),
-            (Origin::File, None) => self.forget_retry(&file),
-            (Origin::KeptGood, None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
+            (Origin::File(_) | Origin::KeptGood(_), Some(_)) => self.watch_over(&info),
+            (Origin::File(_), None) => self.forget_retry(&file),
+            (Origin::KeptGood(_), None) | (Origin::Earlier(_) | Origin::Chosen(_), _) => {}
         }
         Deployed { aside, ..deployed(&info) }
     }

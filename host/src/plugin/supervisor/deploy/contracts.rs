@@ -189,7 +189,7 @@ impl Supervisor {
 /// the place of one that does worse, and live state that somebody has chosen changes no contract.
 fn is_held_to_them(origin: &Origin) -> bool {
     match origin {
-        Origin::File | Origin::KeptGood => true,
+        Origin::File(_) | Origin::KeptGood(_) => true,
         Origin::Earlier(back) => !back.automatic() && !back.force(),
         Origin::Chosen(_) => false,
     }

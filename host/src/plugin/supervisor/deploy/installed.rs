@@ -8,11 +8,19 @@ use super::super::{
     registry::{Earlier, OnProbation},
 };
 use crate::plugin::{
-    announce::{LostState, WentBack},
+    announce::{LostState, NowLive, WentBack},
     instance::{generation::Generation, info::GenerationInfo},
     lifecycle::{retire::FinalState, retired::Retired},
     state::snapshot::Snapshot,
 };
+
+/// What is told of a new generation beside it.
+pub(super) struct Told<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) replaced: Option<&'a GenerationInfo>,
+    /// What it replaced lived in the process of the host.
+    pub(super) was_here: bool,
+}
 
 impl Supervisor {
     /// Makes a generation the live one in the registry, with what somebody should know of its
@@ -34,7 +42,7 @@ impl Supervisor {
         let retired = Retired::new(&old.info);
         plugin.remember(retired.clone());
         match origin {
-            Origin::File | Origin::KeptGood => {
+            Origin::File(_) | Origin::KeptGood(_) => {
                 plugin.reloads += 1;
                 let same = plugin.info.hash == old.info.hash;
                 // A version that was not trusted yet is nothing to be compared with.
@@ -82,25 +90,39 @@ impl Supervisor {
         Some(info)
     }
 
+    /// Whether what is live of a plugin lives in the process of the host.
+    pub(super) fn lives_here(&self, name: &str) -> bool {
+        let registry = self.registry();
+        let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
+        live.is_some_and(|live| live.residence.is_here())
+    }
+
+    /// The process that a live plugin has of its own.
+    pub(in crate::plugin::supervisor) fn process_of(&self, name: &str) -> Option<u32> {
+        let registry = self.registry();
+        let live = registry.plugins.get(name).and_then(|plugin| plugin.live.as_ref());
+        live.and_then(|live| live.residence.process()).map(|process| process.pid)
+    }
+
     /// Logs and announces a new generation.
     pub(super) fn tell(
         &self,
         info: &GenerationInfo,
-        replaced: Option<&GenerationInfo>,
-        origin: &Origin,
+        told: &Told<'_>,
         state: &str,
         aside: Option<&SetAsideResult>,
     ) {
+        let Told { origin, replaced, was_here } = *told;
         let kept_aside = aside.and_then(|aside| aside.as_deref().ok());
         let reason = match (origin, replaced) {
             (Origin::Earlier(back), _) => back.reason(),
             (Origin::Chosen(_), _) => "restored from a kept snapshot",
-            (Origin::File | Origin::KeptGood, Some(_)) => "replaced by a new generation",
-            (Origin::File | Origin::KeptGood, None) => "loaded",
+            (Origin::File(_) | Origin::KeptGood(_), Some(_)) => "replaced by a new generation",
+            (Origin::File(_) | Origin::KeptGood(_), None) => "loaded",
         };
         let told = match origin {
             Origin::Earlier(_) => format!("went back to an earlier version: {reason}"),
-            Origin::File | Origin::KeptGood | Origin::Chosen(_) => reason.to_owned(),
+            Origin::File(_) | Origin::KeptGood(_) | Origin::Chosen(_) => reason.to_owned(),
         };
         tracing::info!(
             plugin = %info.plugin, version = %info.manifest.version, generation = info.number,
@@ -119,8 +141,17 @@ impl Supervisor {
                 "going back has given up {cost}; {kept}"
             );
         }
+        let process = self.process_of(&info.plugin);
+        let live = NowLive {
+            info,
+            before: replaced,
+            by: origin.by(),
+            reason,
+            process,
+            is_isolated: was_here && process.is_some(),
+        };
         match (origin, replaced) {
-            (Origin::Earlier(back), from) => {
+            (Origin::Earlier(back), _) => {
                 let state = back.how().unwrap_or(state);
                 let lost = back.cost().map(|cost| LostState {
                     calls: cost.calls,
@@ -128,16 +159,16 @@ impl Supervisor {
                     because: &cost.because,
                     kept_aside: kept_aside.or(back.aside()),
                 });
-                let back = WentBack { from, automatic: back.automatic(), state, lost };
-                self.announcer.rolled_back(info, reason, &back);
+                let back = WentBack { automatic: back.automatic(), state, lost };
+                self.announcer.rolled_back(&live, &back);
             }
             (Origin::Chosen(chosen), _) => {
-                self.announcer.restored(info, reason, &chosen.which, kept_aside);
+                self.announcer.restored(&live, &chosen.which, kept_aside);
             }
-            (Origin::File | Origin::KeptGood, Some(_)) => {
-                self.announcer.reloaded(info, reason, state);
+            (Origin::File(_) | Origin::KeptGood(_), Some(_)) => {
+                self.announcer.reloaded(&live, state);
             }
-            (Origin::File | Origin::KeptGood, None) => self.announcer.loaded(info, reason, state),
+            (Origin::File(_) | Origin::KeptGood(_), None) => self.announcer.loaded(&live, state),
         }
     }
 }

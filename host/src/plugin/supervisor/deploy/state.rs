@@ -79,7 +79,7 @@ impl Supervisor {
         };
         if let Some(predecessor) = predecessor.filter(|it| it.is_down()) {
             match origin {
-                Origin::File | Origin::KeptGood => {
+                Origin::File(_) | Origin::KeptGood(_) => {
                     return self.source_of_one_down(predecessor, candidate).await.map_err(refused);
                 }
                 Origin::Earlier(back) if !back.takes_instead() => {
@@ -97,7 +97,7 @@ impl Supervisor {
             Some(SetAsideRequest { version, required: origin.keeps_aside() })
         };
         let back = match origin {
-            Origin::File | Origin::KeptGood => None,
+            Origin::File(_) | Origin::KeptGood(_) => None,
             Origin::Earlier(back) => Some(back),
             Origin::Chosen(chosen) => {
                 let (state, aside) = (Some(chosen.state.clone()), aside());

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
+use ksi_wire::module::HistoryBy;
 use tokio::sync::Barrier;
 
 use super::{
@@ -77,6 +78,7 @@ impl Supervisor {
     pub(in crate::plugin::supervisor) async fn deploy_together(
         self: &Arc<Self>,
         files: &BTreeSet<PathBuf>,
+        by: &HistoryBy,
     ) -> Result<Vec<Deployed>, Failed> {
         let at = |file: &Path| {
             let file = file.to_owned();
@@ -109,7 +111,7 @@ impl Supervisor {
         }
         let _deploy = self.deploys.begin();
         let names: Vec<Arc<str>> = candidates.iter().map(name_of).collect();
-        let live = self.go_live_together(candidates).await;
+        let live = self.go_live_together(candidates, by).await;
         names.iter().for_each(|name| self.wake_refused_for(name));
         live
     }
@@ -126,13 +128,14 @@ impl Supervisor {
     async fn go_live_together(
         self: &Arc<Self>,
         candidates: Vec<Candidate>,
+        by: &HistoryBy,
     ) -> Result<Vec<Deployed>, Failed> {
         let mut members = Vec::new();
         for candidate in candidates {
             let lock = self.locks.lock(LockKey::Plugin(name_of(&candidate))).await;
             members.push(Member { candidate, predecessor: None, lock });
         }
-        let admissions = match self.admit_together(&mut members).await {
+        let admissions = match self.admit_together(&mut members, &Origin::File(by.clone())).await {
             Ok(admissions) => admissions,
             Err(failed) => {
                 let (file, mut error) = *failed;
@@ -148,7 +151,7 @@ impl Supervisor {
             arrived = self.states_arrive(&initialized, sources) => arrived,
             () = self.stop.requested() => Err(Box::new((PathBuf::new(), DeployError::Stopping))),
         };
-        let changes = self.all_ready(initialized, arrived)?;
+        let changes = self.all_ready(initialized, arrived, by)?;
         let tried: Vec<_> = changes
             .iter()
             .map(|change| (change.file.clone(), change.ready.generation.info.hash))
@@ -178,7 +181,11 @@ impl Supervisor {
 
     /// Whether the candidates may become the next generations of their plugins, and what is needed
     /// for that.
-    async fn admit_together(&self, members: &mut [Member]) -> Result<Vec<Admission>, Failed> {
+    async fn admit_together(
+        &self,
+        members: &mut [Member],
+        origin: &Origin,
+    ) -> Result<Vec<Admission>, Failed> {
         let at = |candidate: &Candidate| {
             let file = candidate.file.clone();
             move |error| Box::new((file, error))
@@ -196,8 +203,7 @@ impl Supervisor {
         let manifests: Vec<_> = members.iter().map(|it| &it.candidate.manifest).collect();
         let mut numbers = Vec::new();
         for Member { candidate, .. } in &*members {
-            let (name, origin) = (name_of(candidate), Origin::File);
-            let number = self.number(&name, candidate, &origin, &manifests);
+            let number = self.number(&name_of(candidate), candidate, origin, &manifests);
             numbers.push(number.map_err(at(candidate))?);
         }
         let judged: Vec<Judged<'_>> = members
@@ -206,7 +212,7 @@ impl Supervisor {
             .map(|(member, promised)| Judged {
                 candidate: &member.candidate,
                 promised,
-                origin: &Origin::File,
+                origin,
                 before: member.predecessor.as_ref().map(live_party),
             })
             .collect();
@@ -219,7 +225,7 @@ impl Supervisor {
         for ((member, (number, before)), passed) in members.iter_mut().zip(numbers).zip(passed) {
             let Member { candidate, predecessor, .. } = member;
             candidate.timings.note("contracts", compared);
-            let source = self.source(candidate, predecessor.as_ref(), &Origin::File).await;
+            let source = self.source(candidate, predecessor.as_ref(), origin).await;
             let source = source.map_err(at(candidate))?;
             admissions.push(Admission { number, before, source, passed });
         }
@@ -329,6 +335,7 @@ impl Supervisor {
         self: &Arc<Self>,
         all: Vec<Initialized>,
         arrived: Result<Vec<Arrived>, Failed>,
+        by: &HistoryBy,
     ) -> Result<Vec<Change>, Failed> {
         let ready = arrived.and_then(|arrived| {
             let mut declared = Vec::new();
@@ -349,7 +356,7 @@ impl Supervisor {
             let Initialized { file, generation, live, predecessor, before, passed, lock } = member;
             Change {
                 file,
-                origin: Origin::File,
+                origin: Origin::File(by.clone()),
                 ready: Ready { generation, live, declared },
                 arrived,
                 predecessor,

@@ -1,5 +1,7 @@
 //! An earlier version that the host goes back to, as those see it who deploy it.
 
+use ksi_wire::module::HistoryBy;
+
 use super::{Cost, instead::Instead};
 use crate::plugin::{state::snapshot::Snapshot, supervisor::registry::Earlier};
 
@@ -18,6 +20,8 @@ pub(in crate::plugin::supervisor) struct Return {
     /// The generation that it takes the place of.
     pub(super) bad: u64,
     pub(super) reason: String,
+    /// Who wants it.
+    pub(super) by: HistoryBy,
     pub(super) automatic: bool,
     /// Whoever asked wants it whatever it breaks.
     pub(super) force: bool,
@@ -62,6 +66,10 @@ impl Return {
 
     pub(in crate::plugin::supervisor) fn asks_the_bad_one(&self) -> bool {
         self.asks_the_bad_one
+    }
+
+    pub(in crate::plugin::supervisor) fn by(&self) -> &HistoryBy {
+        &self.by
     }
 
     pub(in crate::plugin::supervisor) fn reason(&self) -> &str {

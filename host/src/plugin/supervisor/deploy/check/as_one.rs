@@ -11,13 +11,13 @@ use super::{
         contracts::{Judged, Promised, live_party},
         together::{MOST, name_of},
     },
-    Checked, OnTrial, once,
+    AS_FILE, Checked, OnTrial, once,
 };
 use crate::{
     plugin::{
         file::manifest::Manifest,
         lifecycle::{error::DeployError, hand_over::Predecessor},
-        supervisor::{Supervisor, origin::Origin},
+        supervisor::Supervisor,
     },
     text::causes::with_causes,
 };
@@ -116,7 +116,7 @@ impl Supervisor {
                     Before::Found(promised, _) => Some(promised.party()),
                 };
                 let (candidate, promised) = (tried[*at].well.as_ref().ok()?, promised.clone());
-                Some(Judged { candidate, promised, origin: &Origin::File, before })
+                Some(Judged { candidate, promised, origin: &AS_FILE, before })
             })
             .collect();
         let places: Vec<usize> = before.iter().map(|(at, ..)| *at).collect();
@@ -177,7 +177,7 @@ impl Supervisor {
         let beside: Vec<&Manifest> = with_it().chain(stay).map(|it| &it.manifest).collect();
         // It would be put in the place of what is live.
         let file: &Path = live.map_or(&candidate.file, |live| &live.info.file);
-        self.is_admitted(&name, file, &candidate.manifest, &Origin::File, &self.registry(), &beside)
+        self.is_admitted(&name, file, &candidate.manifest, &AS_FILE, &self.registry(), &beside)
     }
 
     pub(super) fn refuse(self: &Arc<Self>, tried: &mut OnTrial, error: DeployError) {

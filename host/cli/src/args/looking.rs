@@ -1,0 +1,44 @@
+//! The same for who looks at what a host does and did.
+
+use std::time::Duration;
+
+use ksi_wire::module::HistoryKind;
+
+use super::duration;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The host keeps this in its folder of state, over restarts: history.jsonl, and history.1.jsonl before it, of 1 MiB at the most
+each. What was at a start as it had been before is not noted once more.
+
+Examples:
+  ksi history                            what has become of plugins lately
+  ksi history shop --kind refused        which files did not become the next version of shop
+  ksi history --last 1d --count 1000")]
+pub(crate) struct History {
+    /// Only of this plugin, or of the file with this path or name
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Only of the last so much time, as in `90m` or `1d`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) last: Option<Duration>,
+    /// Only of this kind: started, stopped, live, isolated, refused, rolled_back, not_rolled_back,
+    /// quarantined, unloaded, died or restarted; may be given several times
+    #[arg(long = "kind", value_name = "KIND", value_parser = kind)]
+    pub(crate) kinds: Vec<HistoryKind>,
+    /// The newest so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    pub(crate) count: usize,
+    /// Print the host's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn kind(text: &str) -> Result<HistoryKind, String> {
+    let word = text.replace('-', "_");
+    HistoryKind::KNOWN.into_iter().find(|kind| kind.as_str() == word).ok_or_else(|| {
+        let known = HistoryKind::KNOWN;
+        let words: Vec<&str> = known.iter().map(HistoryKind::as_str).collect();
+        format!("it is none of {}", words.join(", "))
+    })
+}
