@@ -46,7 +46,10 @@ fn told(entry: &HistoryEntry, width: Option<usize>) -> String {
     if !text.is_empty() {
         text.push_str(": ");
     }
-    text.push_str(&entry.reason);
+    // What names the file once more says nothing by that.
+    let named = entry.file.as_ref().map(|file| format!("{file} is refused: "));
+    let reason = named.and_then(|named| entry.reason.strip_prefix(&named));
+    text.push_str(reason.unwrap_or(&entry.reason));
     if let Some(by) = by(&entry.by) {
         text = format!("{text}; {by}");
     }
@@ -141,7 +144,7 @@ mod tests {
              "hash": "3f2a91c04e1db6", "process": 4711, "reason": "replaced by a new generation",
              "by": {"kind": "request", "event": "module:reload", "from": "uid=1000 pid=99"}},
             {"at": 1_795_905_068.0, "kind": "refused", "name": "shop", "before": {"version": "0.2.0", "generation": 7},
-             "file": "/srv/plugins/libshop.so", "reason": "it is\u{1b}[31m torn", "by": {"kind": "folder"}},
+             "file": "/srv/plugins/libshop.so", "reason": "/srv/plugins/libshop.so is refused: it is\u{1b}[31m torn", "by": {"kind": "folder"}},
             {"at": 1_795_905_069.0, "kind": "secret_read", "reason": "of a later host", "by": {"kind": "nobody"}},
         ]))
         .expect("entries as the host sends them")
