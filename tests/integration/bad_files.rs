@@ -75,6 +75,25 @@ pub(crate) fn bad_files() -> Vec<(&'static str, Library, &'static str)> {
 }
 
 #[test]
+fn many_files_that_are_no_plugins_are_listed_by_their_reason_and_hide_no_plugin() {
+    let mut builder = TestHost::builder().plugin("chaos.so", &Library::chaos());
+    for number in 0..200 {
+        builder = builder.plugin(&format!("notes-{number:03}.so"), &Library(b"a text".to_vec()));
+    }
+    let host = builder.start();
+    let list = host.ksi(&["list"]).ok();
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(lines[1].starts_with("chaos ") && lines.len() < 12, "{list}");
+    assert!(list.contains("200 files are no plugins; `ksi list --all`"), "{list}");
+    let group = lines.iter().find(|line| line.starts_with("  200 refused: ")).expect("a group");
+    let names = "notes-000.so, notes-001.so, notes-002.so, notes-003.so, notes-004.so and 195 more";
+    assert!(group.contains("no ELF") && group.ends_with(names), "{group}");
+    let all = host.ksi(&["list", "--all"]).ok();
+    let notes = all.lines().filter(|line| line.starts_with("notes-") && line.contains(" refused "));
+    assert_eq!(notes.count(), 200);
+}
+
+#[test]
 fn every_kind_of_file_that_is_no_plugin_is_refused_with_what_it_is() {
     let cases = bad_files();
     let mut builder = TestHost::builder();

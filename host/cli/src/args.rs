@@ -10,7 +10,7 @@ mod looking;
 mod operator;
 
 pub(crate) use author::{Check, Dev, New, Template};
-pub(crate) use looking::History;
+pub(crate) use looking::{History, List};
 pub(crate) use operator::Trace;
 
 /// A host for event plugins: load them, send them events, replace them while it runs.
@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Send an event and print the replies, a line of JSON each
     Emit(Emit),
     /// List the plugins, and the files that were refused
-    List(Printed),
+    List(List),
     /// Describe a running plugin, or a plugin file without loading it
     Inspect(Inspect),
     /// List the events and who handles them

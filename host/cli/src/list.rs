@@ -1,5 +1,7 @@
 //! `ksi list`: every plugin and every refused file, in a line each; below it what somebody should
-//! read, and the totals of the host.
+//! read, and the totals of the host. Many refused files are told together ([`files`]).
+
+mod files;
 
 use std::time::SystemTime;
 
@@ -10,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::args::{Common, Printed as Args};
+use super::args::{Common, List as Args};
 use super::client::SOON;
 use super::exit::CommandFailure;
 use super::output;
@@ -25,14 +27,17 @@ pub(crate) fn list(common: &Common, args: Args) -> Result<(), CommandFailure> {
     }
     let List { modules, .. } = understood::<List>(&answer)?;
     let Health { counts, starting, .. } = client.ask("system:health", &json!({}), SOON)?;
+    let is_empty = modules.is_empty();
+    let (modules, files) = files::apart(modules, args.all);
     output::text(&table(&modules).render())?;
     match starting {
         Some(starting) => output::remark(&told(&starting)),
-        None if modules.is_empty() => output::remark("no plugins"),
+        None if is_empty => output::remark("no plugins"),
         None => {}
     }
     let width = terminal_width();
     let mut below = notes(&modules, SystemTime::now(), width);
+    below.extend(files::told(&files, width));
     below.extend(totals(&counts, width));
     below.iter().try_for_each(|line| output::text(line))
 }

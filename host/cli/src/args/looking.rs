@@ -7,6 +7,16 @@ use ksi_wire::module::HistoryKind;
 use super::duration;
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Show each refused file in a line of its own, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print the host's answer as JSON, which has all of them
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The host keeps this in its folder of state, over restarts: history.jsonl, and history.1.jsonl before it, of 1 MiB at the most
 each. What was at a start as it had been before is not noted once more.
