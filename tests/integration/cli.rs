@@ -245,9 +245,10 @@ fn graph_draws_what_was_emitted_and_what_is_declared() {
     let dot = host.ksi(&["graph", "--format", "dot"]).ok();
     assert!(dot.starts_with("digraph ksi {\n") && dot.ends_with("}\n"), "{dot}");
     for drawing in [&mermaid, &dot] {
-        for word in ["chaos:echo", "chaos:flooded", "emits 1", "handles 1"] {
+        for word in ["chaos:echo", "chaos:flooded", "emits 1", "handles 1", "nobody handles it"] {
             assert!(drawing.contains(word), "{word} is missing:\n{drawing}");
         }
+        assert!(!drawing.contains("system:health") && !drawing.contains("module:loaded"));
     }
     let graph: Value =
         serde_json::from_str(&host.ksi(&["graph", "--format", "json"]).ok()).unwrap();
@@ -262,6 +263,37 @@ fn graph_draws_what_was_emitted_and_what_is_declared() {
     assert_eq!(edge("chaos:echo", "chaos", "handles")["count"], 1);
     let declared = edge("chaos", "chaos:flooded", "emits");
     assert_eq!((&declared["count"], &declared["declared"]), (&json!(0), &json!(true)));
+}
+
+#[test]
+fn the_drawing_of_a_graph_says_what_failed_leads_nowhere_and_goes_round() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[plugin.chaos]\nlabel = 'x'\nanswer = 'fail'")
+        .start();
+    let mut client = host.client();
+    client.reply("chaos:request", json!({"event": "lost:letter", "data": 1}));
+    client.reply("chaos:answer", json!({}));
+    client.emit("chaos:request", json!({"event": "chaos:echo", "data": 1}));
+    let file = host.dir().join("flow.svg");
+    assert_eq!(host.ksi(&["graph", "--output", file.to_str().unwrap()]).ok(), "");
+    let svg = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(host.ksi(&["graph", "--format", "svg"]).ok(), svg);
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
+    let has = |title: &str, words: &[&str]| {
+        let of = svg.lines().filter(|line| line.contains(&format!("<title>{title}")));
+        let all = of.collect::<Vec<_>>().join("\n");
+        words.iter().for_each(|word| assert!(all.contains(word), "{title}: {word}:\n{all}"));
+    };
+    has("lost:letter", &["node dead", "nobody handles it"]);
+    has("chaos:answer \u{2192} chaos", &["1 so far, 1 failed", "line failed"]);
+    has("chaos<", &["2 failed", "node cycle failed"]);
+    has("chaos \u{2192} chaos:flooded", &["line unseen"]);
+    has("chaos:echo \u{2192} chaos", &["part of a cycle", "line cycle"]);
+    assert!(!svg.contains("system:health"), "the host's own are left out");
+    assert!(host.ksi(&["graph", "--format", "svg", "--all"]).ok().contains("system:health"));
+    host.ksi(&["graph", "--output", "flow.png"]).fails(2);
+    host.ksi(&["graph", "--output", "/nowhere/flow.svg"]).fails(1);
 }
 
 #[test]

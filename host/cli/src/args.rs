@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 mod author;
 mod looking;
 mod operator;
 
 pub(crate) use author::{Check, Dev, New, Template};
-pub(crate) use looking::{History, List};
+pub(crate) use looking::{Format, Graph, History, List};
 pub(crate) use operator::Trace;
 
 /// A host for event plugins: load them, send them events, replace them while it runs.
@@ -89,7 +89,7 @@ pub(crate) enum Command {
     /// See, choose or give up what is kept of the plugins' state
     #[command(subcommand)]
     State(StateCommand),
-    /// Draw who emits and who handles which event, with the counts seen so far
+    /// Draw who emits and who handles which event, with the counts so far and what is wrong
     Graph(Graph),
     /// Stop the host and wait until it is gone
     Stop,
@@ -470,25 +470,6 @@ pub(crate) struct Clients {
     /// Print JSON
     #[arg(long, conflicts_with = "end")]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-What is declared and was not seen yet is dotted.
-
-Example:
-  ksi graph --format dot | dot -Tsvg > flow.svg")]
-pub(crate) struct Graph {
-    /// The language of the drawing
-    #[arg(long, value_enum, default_value_t = Format::Mermaid)]
-    pub(crate) format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Mermaid,
-    Dot,
-    Json,
 }
 
 /// Thirty days at most: whoever waits longer does not read the answer.

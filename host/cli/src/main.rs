@@ -47,6 +47,7 @@ mod watch;
 // What those are made of.
 mod client;
 mod exit;
+mod flow;
 mod lines;
 mod output;
 mod pid_file;

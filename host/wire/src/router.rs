@@ -29,6 +29,10 @@ pub struct Edge {
     /// A manifest, or a subscription, says so.
     #[serde(default)]
     pub declared: bool,
+    /// Of `handles`: how many calls of these handlers failed, panicked, crashed, timed out or were
+    /// rejected, by whichever event they were called. Missing if none did.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub failed: u64,
     /// A node.
     pub from: String,
     /// `emits` or `handles`.
@@ -38,9 +42,18 @@ pub struct Edge {
     pub to: String,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
+}
+
 /// A plugin, an event, or the host.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Node {
+    /// Of a plugin: how many calls of its handlers failed, panicked, crashed, timed out or were
+    /// rejected. Missing if none did.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub failed: u64,
     /// By which edges name it.
     pub id: String,
     /// `plugin`, `event` or `host`.

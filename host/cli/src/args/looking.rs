@@ -1,10 +1,41 @@
 //! The same for who looks at what a host does and did.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use ksi_wire::module::HistoryKind;
 
 use super::duration;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is declared and was not seen yet is dotted. Marked are what nobody handles and nobody emits,
+calls that failed, and what may go round in a cycle. The host's own events are left out, save those that a plugin emits or
+handles. JSON is the host's answer, with all of them and without marks.
+
+Examples:
+  ksi graph --output flow.svg
+  ksi graph --format dot | dot -Tpng > flow.png")]
+pub(crate) struct Graph {
+    /// The kind of drawing [default: what the ending of --output says, else mermaid]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// Write it to this file, in the format of its name: .svg, .dot, .mmd or .json
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Also the events of the host itself that no plugin emits or handles
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Mermaid,
+    Dot,
+    Svg,
+    Json,
+}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {

@@ -35,6 +35,26 @@ pub const CALL_STUCK: &str = "module:call_stuck";
 /// Calls failed: [`CallFailed`].
 pub const CALL_FAILED: &str = "module:call_failed";
 
+/// All of them, and that a generation is to shut down, which that alone is told.
+pub const ALL: [&str; 16] = [
+    LOADED,
+    LOAD_FAILED,
+    RELOADED,
+    RELOAD_FAILED,
+    ROLLED_BACK,
+    QUARANTINED,
+    UNLOADED,
+    RETIRED,
+    PINNED,
+    STATE_KEPT,
+    STATE_NOT_KEPT,
+    WORKER_DOWN,
+    WORKER_RESTARTED,
+    CALL_STUCK,
+    CALL_FAILED,
+    "module:shutdown",
+];
+
 /// The payload of all of these events but [`CALL_STUCK`] and [`CALL_FAILED`]. A file that did not
 /// become a plugin has `file` and `reason` alone; each event adds what is its own, and what is
 /// another's is missing.
