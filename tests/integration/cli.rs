@@ -237,6 +237,39 @@ fn a_failed_load_reload_or_unload_exits_with_1_and_says_why() {
 }
 
 #[test]
+fn events_that_lead_nowhere_and_what_nobody_emits_are_told() {
+    let host = TestHost::builder()
+        .plugin("chaos.so", &Library::chaos())
+        .config("[plugin.chaos]\nsubscribe = ['nobody:emits', 'module:loaded', 'chaos:*']")
+        .start();
+    // Whoever asks is told that nobody answers.
+    host.client().reply("chaos:request", json!({"event": "lost:letter", "data": 1}));
+    let dead: Value =
+        serde_json::from_str(&host.ksi(&["events", "--dead", "--json"]).ok()).unwrap();
+    let told = |list: &str| -> Vec<String> {
+        let all = dead[list].as_array().unwrap().iter();
+        all.map(|it| it["event"].as_str().unwrap().to_owned()).collect()
+    };
+    let unhandled = told("unhandled");
+    assert!(unhandled.contains(&"lost:letter".to_owned()), "{dead:#}");
+    // The first of them is taken by a pattern, and the second is the host's.
+    for not in ["chaos:flooded", "module:retired", "chaos:request"] {
+        assert!(!unhandled.contains(&not.to_owned()), "{not}: {dead:#}");
+    }
+    let unfed = told("unfed");
+    assert!(
+        unfed.contains(&"nobody:emits".to_owned()) && unfed.contains(&"chaos:count".to_owned())
+    );
+    for not in ["chaos:request", "module:loaded", "module:list", "chaos:*"] {
+        assert!(!unfed.contains(&not.to_owned()), "{not}: {dead:#}");
+    }
+    let text = host.ksi(&["events", "--dead"]).ok();
+    let lost = text.lines().find(|line| line.starts_with("lost:letter ")).expect("a line");
+    assert_eq!(lost.split_whitespace().collect::<Vec<_>>(), ["lost:letter", "chaos", "1"]);
+    assert!(text.contains("NOBODY HANDLES") && text.contains("NOBODY EMITS"), "{text}");
+}
+
+#[test]
 fn graph_draws_what_was_emitted_and_what_is_declared() {
     let host = TestHost::chaos();
     host.client().emit("chaos:request", json!({"event": "chaos:echo", "data": 1}));

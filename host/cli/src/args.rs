@@ -10,7 +10,7 @@ mod looking;
 mod operator;
 
 pub(crate) use author::{Check, Dev, New, Template};
-pub(crate) use looking::{Format, Graph, History, List};
+pub(crate) use looking::{Events, Format, Graph, History, List};
 pub(crate) use operator::Trace;
 
 /// A host for event plugins: load them, send them events, replace them while it runs.
@@ -62,7 +62,7 @@ pub(crate) enum Command {
     /// Describe a running plugin, or a plugin file without loading it
     Inspect(Inspect),
     /// List the events and who handles them
-    Events(Printed),
+    Events(Events),
     /// Show what an event carries, by JSON Schema, or write the schemas of all events as files
     Schema(Schema),
     /// Print events as they happen

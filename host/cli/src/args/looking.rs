@@ -10,8 +10,22 @@ use super::duration;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What is declared and was not seen yet is dotted. Marked are what nobody handles and nobody emits,
-calls that failed, and what may go round in a cycle. The host's own events are left out, save those that a plugin emits or
+--dead lists the events that plugins have emitted, or declare that they emit, and that nobody handles; and what plugins handle
+and nobody has emitted so far, no live plugin declares or requires, and the host does not tell either: a client may still send it.
+What clients send and nobody handles is not told apart.")]
+pub(crate) struct Events {
+    /// Only where events lead nowhere, and what nobody emits
+    #[arg(long)]
+    pub(crate) dead: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is declared and was not seen yet is dotted. Marked are what nobody handles and nobody emits, as `ksi events --dead` lists
+it, calls that failed, and what may go round in a cycle. The host's own events are left out, save those that a plugin emits or
 handles. JSON is the host's answer, with all of them and without marks.
 
 Examples:
