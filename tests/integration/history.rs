@@ -82,7 +82,8 @@ fn what_becomes_of_a_plugin_is_told_with_who_did_it_also_after_the_host_was_kill
     let [line] = lines[..] else { panic!("{text}") };
     let path = host.file("counter.so").display().to_string();
     for part in [
-        "Z rolled_back: counter 1.0.0 (generation 3) instead of 2.0.0 (generation 2), ",
+        "Z rolled_back: counter 1.0.0 (generation 3",
+        ") instead of 2.0.0 (generation 2), ",
         &path,
         &all[3].hash.as_ref().unwrap()[..12],
         "calls failed",
