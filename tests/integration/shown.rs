@@ -47,6 +47,21 @@ fn the_name_of_a_file_and_a_version_steer_no_terminal() {
     for arguments in [&["list"][..], &["list", "--json"], &["inspect", "chaos"], &["events"]] {
         is_harmless(&arguments.join(" "), &host.ksi(arguments).ok());
     }
+    // So many are told together.
+    let others: Vec<String> = (0..8).map(|number| format!("{EVIL}{number}.so")).collect();
+    others.iter().for_each(|name| host.drop_in(name, &Library(b"no library".to_vec())));
+    others.iter().for_each(|name| drop(host.until_refused(name)));
+    let arguments: [&[&str]; 6] = [
+        &["list"],
+        &["list", "--all"],
+        &["history"],
+        &["history", "--json"],
+        &["events", "--dead"],
+        &["graph", "--format", "svg"],
+    ];
+    for arguments in arguments {
+        is_harmless(&arguments.join(" "), &host.ksi(arguments).ok());
+    }
     let file = host.file(&name);
     is_harmless("ksi load", &host.ksi(&["load", file.to_str().unwrap()]).fails(1));
     is_harmless("ksi inspect", &host.ksi(&["inspect", file.to_str().unwrap()]).fails(1));
