@@ -42,7 +42,11 @@ fn what_becomes_of_a_plugin_is_told_with_who_did_it_also_after_the_host_was_kill
     fs::write(host.file("counter.so"), "no library").unwrap();
     kinds(&host, Refused);
     host.ksi(&["load", "/nowhere/x.so"]).fails(1);
-    host.ksi(&["unload", "counter"]).ok();
+    // What a client says of itself is not believed.
+    let unload = json!({"event": "module:unload", "data": {"module_name": "counter"},
+        "_peer": "uid=7 pid=7", "_parent_event_id": "evt_1"});
+    client.send(&unload.to_string());
+    client.read();
 
     // A last line that was torn by the death is nobody's.
     let file = host.dir().join("state/history.jsonl");
@@ -59,6 +63,7 @@ fn what_becomes_of_a_plugin_is_told_with_who_did_it_also_after_the_host_was_kill
     let by: Vec<String> = all.iter().map(|it| it.by.kind.to_string()).collect();
     assert_eq!(by[1..6], ["start", "folder", "probation", "probation", "folder"]);
     let whose = format!("uid={} pid=", rustix::process::getuid().as_raw());
+    assert_eq!(all[7].by.from, Some(format!("{whose}{}", std::process::id())));
     for (entry, event) in [(&all[6], "module:load"), (&all[7], "module:unload")] {
         assert_eq!((&*entry.by.kind, entry.by.event.as_deref()), ("request", Some(event)));
         assert!(entry.by.from.as_ref().unwrap().starts_with(&whose), "{entry:?}");
