@@ -23,7 +23,7 @@ const CHANGES: &[&str] = &[
 ];
 
 /// The host's own events that end something else: the host, and the connections of its clients.
-const ENDS: &[&str] = &["system:shutdown_request", "system:disconnect"];
+const ENDS: &[&str] = &["system:shutdown_request", "system:disconnect", "system:log"];
 
 /// Whether this is an event of the host's own by which plugins are changed.
 pub(crate) fn changes_plugins(event: &str) -> bool {

@@ -37,6 +37,10 @@
 //! [state]
 //! dir = "state"                   # relative to this file
 //!
+//! [log]
+//! format = "json"                 # or "human"
+//! levels = { hello = "debug" }    # of single plugins and targets
+//!
 //! [plugin.hello]                  # handed to the plugin `hello` as it is
 //! greeting = "Good morning"
 //! ```
@@ -59,6 +63,7 @@ pub use self::isolation::{
     Cgroup, Checkpoint, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Restart,
 };
 pub(crate) use self::listed::{Listed, listed};
+pub use self::log::{Log, LogFormat};
 pub use self::metrics::Metrics;
 pub use self::origin::Origin;
 pub use self::problem::{ConfigError, Problem};
@@ -75,6 +80,7 @@ mod fault;
 mod file;
 mod isolation;
 mod listed;
+mod log;
 mod metrics;
 mod origin;
 mod problem;
@@ -143,6 +149,8 @@ pub struct Config {
     pub state: StateFiles,
     /// How often a plugin that did not come up is tried again. TOML: `[recovery]`.
     pub recovery: Recovery,
+    /// In which form the host logs, and how much. TOML: `[log]`.
+    pub log: Log,
     /// How often counts are reported as an event. TOML: `[metrics]`.
     pub metrics: Metrics,
     /// What is kept of calls that have ended. TOML: `[recorder]`.
@@ -368,6 +376,7 @@ impl Config {
         self.contracts.check()?;
         self.state.check()?;
         self.recovery.check()?;
+        self.log.check()?;
         self.metrics.check()?;
         self.recorder.check()?;
         for (name, own) in &self.plugins {

@@ -37,6 +37,7 @@ use crate::{
     clients::Clients,
     config::Config,
     history::History,
+    log_levels::LogLevels,
     plugin::supervisor::Supervisor,
     start_up::StartUp,
     stopping::StopHandle,
@@ -58,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) started: Instant,
     /// How many calls there were lately.
     pub(crate) rates: Rates,
+    /// What is written of the log.
+    pub(crate) levels: LogLevels,
     /// Events that somebody answers without a handler: the control socket.
     described: Lock<Vec<Described>>,
     pub(crate) clients: Arc<Clients>,
@@ -93,6 +96,7 @@ impl Core {
         history: Arc<History>,
         (stop, start_up): (StopHandle, StartUp),
         started: Instant,
+        levels: LogLevels,
     ) -> Arc<Self> {
         Arc::new(Core {
             router,
@@ -101,6 +105,7 @@ impl Core {
             settings,
             started,
             rates: Rates::since(started),
+            levels,
             described: Lock::default(),
             clients: Arc::default(),
             history,

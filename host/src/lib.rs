@@ -26,6 +26,7 @@ mod clients;
 mod config;
 mod crash;
 mod history;
+mod log_levels;
 mod start_up;
 mod stopping;
 // What knows nothing of a host.
@@ -37,9 +38,9 @@ mod text;
 pub use child_entry::answer_probe;
 pub use config::{
     AfterDrain, Cgroup, Checkpoint, Config, ConfigError, ConfigFault, ContractPolicy, Contracts,
-    ContractsOf, InstallWith, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Limits,
-    Metrics, Origin, Problem, Python, PythonOf, Recorder, Recovery, Reload, ReloadOf, ReloadPolicy,
-    Restart, StateFiles, Timeouts, UntrustedPlugins, Validate,
+    ContractsOf, InstallWith, Isolation, IsolationMode, IsolationOf, IsolationPolicy, Limits, Log,
+    LogFormat, Metrics, Origin, Problem, Python, PythonOf, Recorder, Recovery, Reload, ReloadOf,
+    ReloadPolicy, Restart, StateFiles, Timeouts, UntrustedPlugins, Validate,
     socket_path::{Environment, SocketPath, SocketPathError},
 };
 pub use control::{ClaimedSocket, ControlSocket, SocketError};
@@ -65,6 +66,7 @@ pub use ksi_kernel::{
     },
 };
 pub use ksi_sandbox::{Bytes, Limits as ProcessLimits, Peers, Ports, Profile};
+pub use log_levels::{InvalidLogLevel, LogLevel, LogLevels};
 pub use plugin::{
     file::{
         copy::{CopyError, PrivateDirError},

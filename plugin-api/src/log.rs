@@ -32,14 +32,35 @@ const NO_SPAN: u64 = u64::MAX;
 
 /// From now on this library's `tracing` goes to `host`.
 pub(crate) fn forward_to(host: &HostRef) {
-    MAX_LEVEL.store(host.max_level(), Ordering::Relaxed);
-    *HOST.write().unwrap_or_else(PoisonError::into_inner) = Some(host.clone());
+    {
+        let mut forwards_to = HOST.write().unwrap_or_else(PoisonError::into_inner);
+        *forwards_to = Some(host.clone());
+        listen_as(host);
+    }
     // Fails when the library was entered before, and then it is set already.
     let _ = tracing::dispatcher::set_global_default(Dispatch::new(Forward));
     tracing::callsite::rebuild_interest_cache();
     // As above. The author may have set another one before, which then stays.
     let _ = ::log::set_logger(&Forward);
-    ::log::set_max_level(filter(host.max_level()));
+}
+
+/// The host listens to another level.
+pub(crate) fn level_changed() {
+    {
+        // Whoever changes it twice is asked twice, and the last one asks last.
+        let forwards_to = HOST.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(host) = &*forwards_to else { return };
+        listen_as(host);
+    }
+    // What was decided of each line is decided anew.
+    tracing::callsite::rebuild_interest_cache();
+}
+
+/// Lines that the host does not listen to cost a look at a number from here on.
+fn listen_as(host: &HostRef) {
+    let level = host.max_level();
+    MAX_LEVEL.store(level, Ordering::Relaxed);
+    ::log::set_max_level(filter(level));
 }
 
 /// Gives up the host.
@@ -184,6 +205,25 @@ impl Visit for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_nobody_listens_to_is_not_formatted() {
+        struct Formatted;
+        impl std::fmt::Display for Formatted {
+            fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                panic!("it is formatted")
+            }
+        }
+        // No host has said that it listens to anything.
+        tracing::dispatcher::with_default(&Dispatch::new(Forward), || {
+            tracing::error!("{Formatted}");
+            let _span = tracing::error_span!("a span", field = %Formatted).entered();
+        });
+        ::log::Log::log(
+            &Forward,
+            &::log::Record::builder().args(format_args!("{Formatted}")).build(),
+        );
+    }
 
     #[test]
     fn the_levels_of_both_crates_are_the_same_numbers() {

@@ -118,6 +118,10 @@ unsafe impl<P: Plugin> Exported for Running<P> {
         log::forward_to(host);
     }
 
+    fn log_level_changed() {
+        log::level_changed();
+    }
+
     fn leave_library() {
         // The panic hook stays: thread-locals and threads of the plugin may panic after its end.
         log::stop_forwarding();
@@ -204,6 +208,8 @@ unsafe impl<P: Plugin> Exported for InProcess<P> {
     }
 
     fn enter_library(_: &HostRef) {}
+
+    fn log_level_changed() {}
 
     fn leave_library() {}
 

@@ -273,6 +273,7 @@ fn what_clients_know_of_a_reply_is_all_that_is_in_it() {
     let health = whole::<system::Health>(&host, "system:health", json!({}));
     assert_eq!((&*health.status, health.plugins), ("healthy", 2));
     whole::<system::Clients>(&host, "system:clients", json!({}));
+    whole::<system::LogInEffect>(&host, "system:log", json!({}));
     whole::<system::ByNamespace>(&host, "system:discover", json!({}));
     whole::<system::Flat>(&host, "system:discover", json!({"level": "full"}));
     whole::<system::Summary>(&host, "system:discover", json!({"level": "summary"}));

@@ -203,7 +203,7 @@ fn a_plugin_that_did_not_start_with_its_new_configuration_is_not_replaced_by_its
     assert!(!log.contains("trying again"), "{log}");
     host.drop_in("chaos.so", &Library::chaos());
     let module = host.until_module("it is live", "chaos", |module| module["state"] == "live");
-    assert_eq!(module["config_refused"]["code"], "not_initialized", "{module:#}");
+    assert_eq!(module["config_refused"]["code"], "init_failed", "{module:#}");
 }
 
 /// As `[plugin.asks]` has it.

@@ -73,7 +73,7 @@ fn a_plugin_stays_live_when_its_file_is_renamed_however_long_it_takes_to_start()
     let copy = host.dir().join("copy.so");
     fs::write(&copy, &Library::chaos().version(2).0).unwrap();
     let refused = host.client().reply("module:load", json!({"path": copy}));
-    assert_eq!(refused["data"]["code"], "refused", "{refused}");
+    assert_eq!(refused["data"]["code"], "duplicate", "{refused}");
     let module = host.until_unmapped("chaos");
     assert_eq!((module.state(), &module["generation"]), (ModuleState::Live, &json!(2)));
     assert_eq!(module["file"], host.file("renamed.so").to_str().unwrap());

@@ -86,6 +86,7 @@ const PROGRAMS: &[(&str, &str, &[&str])] = &[
          impl Exported for Kept {
              fn describe() -> Result<Buffer, FailureTexts> { Ok(\"{}\".into()) }
              fn enter_library(_: &HostRef) {}
+             fn log_level_changed() {}
              fn leave_library() {}
              async fn create(_: HostRef, _: Vec<u8>) -> Result<Self, FailureTexts> { Ok(Kept) }
              unsafe fn call(this: Shared<Self>, _: u64, _: EventHandle, _: FirstPoll<'_>) -> CallStart {

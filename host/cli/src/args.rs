@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 mod author;
+mod log;
 mod looking;
 mod operator;
 
 pub(crate) use author::{Check, Dev, New, Template};
+pub(crate) use log::{Explain, Log, Logged};
 pub(crate) use looking::{Events, Format, Graph, History, List};
 pub(crate) use operator::Trace;
 
@@ -83,6 +85,8 @@ pub(crate) enum Command {
     History(History),
     /// List the clients of the host, or end some of them
     Clients(Clients),
+    /// Show what the host logs, and change that while it runs
+    Log(Log),
     /// Check a configuration file, show what is in effect, or have the host read its file again
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -91,6 +95,8 @@ pub(crate) enum Command {
     State(StateCommand),
     /// Draw who emits and who handles which event, with the counts so far and what is wrong
     Graph(Graph),
+    /// Say what a code means, what is mostly behind it, and what to do; no host is asked
+    Explain(Explain),
     /// Stop the host and wait until it is gone
     Stop,
     /// Print what a shell runs to complete commands, plugins and events
@@ -146,8 +152,8 @@ below $XDG_STATE_HOME/ksi or ~/.local/state/ksi.
 SIGTERM, SIGINT, SIGQUIT, SIGHUP and `ksi stop` let calls finish and shut the plugins down; each further one goes on to the
 next stage of that: cancel calls, keep state and wait for nobody, end at once. With --config and without a terminal, SIGHUP
 reads the configuration again.
-KSI_LOG sets what is logged to standard error, as in KSI_LOG=debug or, for the lines of plugins alone,
-KSI_LOG=warn,ksi_plugin=trace.
+KSI_LOG sets what is logged to standard error, as in KSI_LOG=debug or, for a plugin and all plugins,
+KSI_LOG=warn,state=trace,ksi_plugin=info. `ksi log` changes it while the host runs.
 
 Example:
   ksi run --plugins ./plugins --socket ./ksi.sock")]
@@ -166,6 +172,8 @@ pub(crate) struct Run {
     /// Read the configuration file again when somebody asks for it, and not when it has changed
     #[arg(long)]
     pub(crate) no_follow_config: bool,
+    #[command(flatten)]
+    pub(crate) logged: Logged,
     #[command(flatten)]
     pub(crate) kept_state: KeptState,
 }

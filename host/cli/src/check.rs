@@ -68,9 +68,10 @@ fn by_the_host(common: &Common, args: &Check) -> Result<CheckedFiles, CommandFai
 
 /// A line for the file, and one for each remark.
 fn lines(checked: &CheckedFile) -> Vec<String> {
-    let CheckedFile { file, reason, plugin, remarks, .. } = checked;
+    let CheckedFile { file, reason, plugin, remarks, code, .. } = checked;
     if let Some(reason) = reason {
-        return vec![output::paragraph(&format!("no: {reason}"))];
+        let code = code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
+        return vec![output::paragraph(&format!("no: {reason}{code}"))];
     }
     let of = |key: &str| plugin.as_ref().and_then(|it| it[key].as_str()).unwrap_or_default();
     let well = format!("ok: {} {}, {}", of("name"), of("version"), file.display());

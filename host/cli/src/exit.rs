@@ -109,7 +109,31 @@ impl CommandFailure {
         match self {
             _ if self.is_told() => Vec::new(),
             Self::Client(ClientError::Answer(failures)) => failures.clone(),
-            _ => vec![with_causes(self).to_string()],
+            _ => vec![format!("{} [{}]", with_causes(self), self.error_code())],
+        }
+    }
+
+    /// The code that `ksi explain` explains.
+    fn error_code(&self) -> &'static str {
+        match self {
+            Self::Logged(failure) => failure.error_code(),
+            Self::Output(_) | Self::OutputClosed => "output",
+            Self::Usage(_) => "usage",
+            Self::Config(_) | Self::NowhereToAsk(_) => "invalid_config",
+            Self::SocketPath(_) | Self::Client(ClientError::Path(_)) => "socket_path",
+            Self::Client(ClientError::NoHost { .. }) => "no_host",
+            Self::Client(ClientError::Connect { .. }) => "cannot_connect",
+            Self::Client(ClientError::Send { .. } | ClientError::Receive { .. }) => {
+                "connection_broke"
+            }
+            Self::Client(ClientError::TimedOut { .. }) => "no_answer",
+            Self::Client(ClientError::HungUp { .. }) => "hung_up",
+            Self::Client(ClientError::Reply(_) | ClientError::Answer(_)) => "not_understood",
+            Self::Dev(_) => "dev",
+            Self::AlreadyRunning { .. } => "already_running",
+            Self::LeftBehind { .. } => "left_behind",
+            Self::StateNotKept(_) => "state_not_kept",
+            Self::Host { .. } | Self::Told | Self::Exited(_) => "host_failed",
         }
     }
 

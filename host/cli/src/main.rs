@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ksi_host::{ChildEntry, Config, Environment, SocketPath};
-use tracing_subscriber::filter::LevelFilter;
+use ksi_host::{ChildEntry, Config, Environment, LogLevel, SocketPath};
 
 use self::args::{Args, Command, Common, ConfigCommand};
 use self::client::Client;
@@ -26,6 +25,7 @@ mod signals;
 mod state_folder;
 // Commands that need none.
 mod complete;
+mod explain;
 mod man;
 mod new;
 // Commands that speak to one.
@@ -38,6 +38,7 @@ mod history;
 mod inspect;
 mod isolation;
 mod list;
+mod log;
 mod replace;
 mod schema;
 mod state;
@@ -57,8 +58,8 @@ mod reply;
 mod table;
 mod text;
 
-/// What a host logs, unless KSI_LOG says something else.
-const LOG: LevelFilter = LevelFilter::INFO;
+/// What a host logs, unless somebody says something else.
+const LOG: LogLevel = LogLevel::Info;
 
 /// Does what the arguments say. The only place that turns a failure into an exit code.
 fn main() -> ExitCode {
@@ -85,10 +86,15 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
                 return if code == 0 { Ok(()) } else { Err(CommandFailure::Exited(code)) };
             }
             let given = service::given()?;
-            logging::during(LOG, || run::run(entry, common, args, given))
+            let format = args.logged.log_format.map(Into::into);
+            logging::during(LOG, format, |log| run::run(entry, common, args, given, log))
         }
         Command::New(args) => new::new(args),
-        Command::Dev(args) => logging::during(LOG, || dev::dev(entry, common, args)),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Dev(args) => {
+            let format = args.logged.log_format.map(Into::into);
+            logging::during(LOG, format, |log| dev::dev(entry, common, args, log))
+        }
         Command::Emit(args) => emit::emit(common, args),
         Command::List(args) => list::list(common, args),
         Command::Inspect(args) => inspect::inspect(common, args),
@@ -97,10 +103,10 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::Watch(args) => watch::watch(common, args),
         Command::Trace(args) => trace::trace(common, args),
         Command::Compare(args) => {
-            logging::during(LevelFilter::ERROR, || compare::compare(entry, common, &args))
+            logging::during(LogLevel::Error, None, |_| compare::compare(entry, common, &args))
         }
         Command::Check(args) => {
-            logging::during(LevelFilter::ERROR, || check::check(entry, common, &args))
+            logging::during(LogLevel::Error, None, |_| check::check(entry, common, &args))
         }
         Command::Load(args) => replace::load(common, args),
         Command::Reload(args) => replace::reload(common, args),
@@ -108,6 +114,7 @@ fn dispatch(entry: ChildEntry, common: &Common, command: Command) -> Result<(), 
         Command::Unload(args) => replace::unload(common, args),
         Command::History(args) => history::history(common, args),
         Command::Clients(args) => clients::clients(common, args),
+        Command::Log(args) => log::log(common, args),
         Command::Config(ConfigCommand::Check(args)) => configuration::check(common, args),
         Command::Config(ConfigCommand::Show(args)) => configuration::show(common, args),
         Command::Config(ConfigCommand::Reload(args)) => configuration::reload(common, args),

@@ -21,7 +21,8 @@ pub(crate) fn json(line: &str) -> Result<(), CommandFailure> {
     put(std::io::stdout().lock(), &json_line(line))
 }
 
-fn json_line(line: &str) -> Cow<'_, str> {
+/// See [`json`].
+pub(crate) fn json_line(line: &str) -> Cow<'_, str> {
     if !line.contains(is_unprintable) {
         return Cow::Borrowed(line);
     }

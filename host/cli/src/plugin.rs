@@ -55,9 +55,11 @@ pub(crate) fn last_error(plugin: &Overview) -> Option<String> {
     if plugin.config_refused.as_ref().is_some_and(|refused| refused.reason == *error) {
         return None;
     }
+    let code = plugin.code.as_ref().map(|code| format!(" [{code}]")).unwrap_or_default();
+    let error = format!("{error}{code}");
     // What is quarantined, or waits for another plugin, has words of its own for it.
     Some(match (plugin.retry_in_ms, &plugin.state) {
-        _ if plugin.quarantined.is_some() => error.clone(),
+        _ if plugin.quarantined.is_some() => error,
         (Some(ms), _) => format!("{error}; tried again in {}", seconds(ms.div_ceil(1000))),
         (None, ModuleState::Refused) if plugin.duplicate_of.is_some() => {
             format!("{error}; tried again when that one goes")
@@ -65,7 +67,7 @@ pub(crate) fn last_error(plugin: &Overview) -> Option<String> {
         (None, ModuleState::Refused) => {
             format!("{error}; not tried again until it changes or `ksi {}`", ask(plugin))
         }
-        (None, _) => error.clone(),
+        (None, _) => error,
     })
 }
 

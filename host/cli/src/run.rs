@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ksi_host::{
-    ChildEntry, ClaimedSocket, Config, Environment, Host, LockHolder, Origin, SocketError,
-    SocketPath, StopHandle, StopStage, StoredDescriptor,
+    ChildEntry, ClaimedSocket, Config, Environment, Host, LockHolder, LogLevels, Origin,
+    SocketError, SocketPath, StopHandle, StopStage, StoredDescriptor,
 };
 use tokio::sync::Notify;
 
 use super::args::{Common, Run};
 use super::exit::CommandFailure;
+use super::logging::Logging;
 use super::pid_file::PidFile;
 use super::service::{Given, GivenSocket, ServiceManager};
 use super::state_folder::{self, Home};
@@ -111,8 +112,10 @@ pub(crate) fn run(
     common: &Common,
     args: Run,
     given: Given,
+    log: &Logging,
 ) -> Result<(), CommandFailure> {
     let mut config = common.configuration()?;
+    log.settle(&config.log);
     let follow = !args.no_follow_config;
     let held = common.held(&config).map(|(path, held)| Held { path, held, follow });
     let hang_up = HangUp::of_service(held.is_some());
@@ -150,7 +153,7 @@ pub(crate) fn run(
         config.said_by("host.plugin_dirs", Origin::Default);
         config.plugin_dirs = vec![DEFAULT_FOLDER.into()];
     }
-    serve(entry, config, held, (socket, stored), hang_up)
+    serve(entry, config, held, (socket, stored), hang_up, log)
 }
 
 /// Notes which socket it is, and who has said so, for whoever asks for the settings.
@@ -183,6 +186,7 @@ pub(crate) fn serve(
     held: Option<Held>,
     (socket, stored): (Socket, Vec<StoredDescriptor>),
     hang_up: HangUp,
+    log: &Logging,
 ) -> Result<(), CommandFailure> {
     socket.look()?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -197,7 +201,8 @@ pub(crate) fn serve(
         .map_err(CommandFailure::host("cannot start the host's threads"))?;
     let last_words = ksi_host::last_words()
         .map_err(CommandFailure::host("cannot listen for the signals that a process dies of"))?;
-    let ended = runtime.block_on(until_stopped(entry, config, held, (socket, stored), hang_up));
+    let until = until_stopped(entry, config, held, (socket, stored), hang_up, &log.levels);
+    let ended = runtime.block_on(until);
     runtime.shutdown_timeout(LAST_WAIT);
     drop(last_words);
     ended
@@ -209,6 +214,7 @@ async fn until_stopped(
     held: Option<Held>,
     (socket, stored): (Socket, Vec<StoredDescriptor>),
     hang_up: HangUp,
+    levels: &LogLevels,
 ) -> Result<(), CommandFailure> {
     let (stop, reload) = (StopHandle::new(), Arc::new(Notify::new()));
     let reloads = (hang_up == HangUp::Reload).then(|| reload.clone());
@@ -223,7 +229,7 @@ async fn until_stopped(
     let pid_file = pid_file.map(PidFile::write).transpose();
     let pid_file = pid_file
         .map_err(CommandFailure::host("the file for the process's number cannot be written"))?;
-    let mut host = Host::builder(entry).config(config).stopped_by(&stop);
+    let mut host = Host::builder(entry).config(config).log_levels(levels).stopped_by(&stop);
     if let Some(Held { path, held, follow }) = held {
         host = host.config_file(path, held);
         if follow {

@@ -57,7 +57,7 @@ use crate::{
     event::Event,
     executor::{
         cpu::CpuTime,
-        slot::polling,
+        slot::{EventNumbers, polling},
         stripe::{Striped, own_stripe},
         workers::Workers,
     },
@@ -286,7 +286,7 @@ pub(crate) fn begin(
         let call = Call::new(held(), inside, None, beginning.goes_on());
         return CallBegun::GoesOn(Box::pin(call.block(event, since, *form, site.clone())));
     }
-    let (number, deadline) = (event.id().number(), event.deadline());
+    let (numbers, deadline) = (event.numbers(), event.deadline());
     let mut late = false;
     let started = start(entry, event, deadline, form, &mut late, cx);
     let going = match started {
@@ -306,7 +306,7 @@ pub(crate) fn begin(
     let call = Call::new(held(), inside, Some(going), beginning.goes_on());
     // Most calls are ready at once, so the timer is armed only here.
     let limit = Limit::of(entry, deadline, site);
-    CallBegun::GoesOn(Box::pin(call.go_on(number, since, *form, limit)))
+    CallBegun::GoesOn(Box::pin(call.go_on(numbers, since, *form, limit)))
 }
 
 /// The first poll of a call; `late` becomes whether it took longer than it may. Inlined, so that
@@ -323,8 +323,8 @@ fn start(
     if entry.info.untried.load(Ordering::Relaxed) {
         return first::start(entry, event, due, form, late, cx);
     }
-    let (key, number) = (entry.info.key, event.id().number());
-    polling(key, number, due, late, || entry.callee.start(entry.number, event, form, cx))
+    let (key, numbers) = (entry.info.key, event.numbers());
+    polling(key, numbers, due, late, || entry.callee.start(entry.number, event, form, cx))
 }
 
 fn ended_in_plugin(end: <BoundaryFuture<CallEnd> as Future>::Output) -> CallOutcome {
@@ -384,7 +384,7 @@ impl Call {
 
     async fn go_on(
         mut self,
-        number: u64,
+        numbers: EventNumbers,
         since: u64,
         form: ReplyForm,
         limit: Limit,
@@ -396,7 +396,7 @@ impl Call {
         let call = poll_fn(|cx| match going {
             Some(going) => {
                 let poll = || going.poll(cx, &mut undelivered);
-                polling(key, number, Some(due), &mut false, poll)
+                polling(key, numbers, Some(due), &mut false, poll)
             }
             None => Poll::Pending,
         });
@@ -445,7 +445,7 @@ async fn run(
     site: &CallSite,
     since: u64,
 ) -> CallOutcome {
-    let (key, number) = (entry.info.key, event.id().number());
+    let (key, numbers) = (entry.info.key, event.numbers());
     let limit = Limit::of(entry, event.deadline(), site);
     let mut event = Some(event);
     let started = poll_fn(|cx| match event.take() {
@@ -459,7 +459,7 @@ async fn run(
         Started::Plugin(future) => Going::Plugin(future),
         Started::Elsewhere(future) => Going::Elsewhere(future),
     };
-    let call = poll_fn(|cx| polling(key, number, None, &mut false, || going.poll(cx, &mut None)));
+    let call = poll_fn(|cx| polling(key, numbers, None, &mut false, || going.poll(cx, &mut None)));
     limit.hold(entry, since, call).await
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    executor::clock,
+    executor::{clock, slot::EventNumbers},
     value::{Encoded, Keeper, Unencodable, let_go},
 };
 use ksi_abi::{
@@ -396,6 +396,11 @@ impl Event {
     /// The first event of the chain; itself, when it is the first.
     pub fn root(&self) -> EventId {
         self.root
+    }
+
+    /// Its number and that of its root.
+    pub fn numbers(&self) -> EventNumbers {
+        EventNumbers { number: self.id.number(), root: self.root.number() }
     }
 
     /// How many events lie between it and the first one.

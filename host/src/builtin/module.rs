@@ -284,15 +284,5 @@ pub(super) fn told_aside(aside: Option<SetAsideResult>) -> (Option<String>, Opti
 }
 
 pub(super) fn failure(error: DeployError) -> Failure {
-    let code = match &error {
-        DeployError::NoSuchPlugin { .. } => "no_such_module",
-        DeployError::NotLive { .. } => "not_live",
-        DeployError::NothingBefore { .. } => "nothing_before",
-        DeployError::LosesState { .. } => "loses_state",
-        DeployError::Stopping => "stopping",
-        DeployError::Panicked(_) => "host_panicked",
-        DeployError::Init { .. } | DeployError::InitTimedOut { .. } => "init_failed",
-        _ => "refused",
-    };
-    Failure::new(code, with_causes(&error))
+    Failure::new(error.code(), with_causes(&error))
 }

@@ -160,7 +160,7 @@ fn failure(error: StateByHandError) -> Failure {
             "nothing_kept"
         }
         StateByHandError::Leaving { .. } => "busy",
-        StateByHandError::Files(_) => "refused",
+        StateByHandError::Files(_) => "state_files",
     };
     Failure::new(code, error)
 }

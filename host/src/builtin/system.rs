@@ -1,5 +1,7 @@
 //! `system:*`: how the host is, what events it knows, and its end.
 
+mod log;
+
 use std::{
     collections::BTreeMap, future::Future, sync::Arc, sync::atomic::Ordering, time::UNIX_EPOCH,
 };
@@ -49,6 +51,10 @@ pub(super) fn register(core: &Arc<Core>) {
         "Its number, as system:clients has it",
     );
     handle(core, disconnect, disconnect_client);
+    let log = Described::new("system:log", "What is written of the log, and changes of that.")
+        .takes("set", "dict", false, "New levels by plugin or target; \"*\" for all others")
+        .takes("reset", "bool", false, "Forgets the levels that were asked for before");
+    handle(core, log, log::log);
     let stop = Described::new("system:shutdown_request", "Asks the host to stop in order.");
     handle_event(SOON, core, stop, shutdown_request);
 }

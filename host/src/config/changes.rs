@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Config, Contracts, Isolation, Metrics, Python, Recorder, Recovery, Reload, StateFiles,
+    Config, Contracts, Isolation, Log, Metrics, Python, Recorder, Recovery, Reload, StateFiles,
 };
 
 /// The keys whose values differ, as `limits.connections` or `plugin.hello`.
@@ -37,6 +37,7 @@ impl Changes {
             contracts,
             state,
             recovery,
+            log,
             metrics,
             recorder,
             plugins,
@@ -90,6 +91,12 @@ impl Changes {
         changes.restart("recovery.attempts", *attempts != old.recovery.attempts);
         changes.restart("recovery.after_rollback", *after_rollback != old.recovery.after_rollback);
         changes.restart("recovery.dir", *dir != old.recovery.dir);
+        let Log { format, level, levels } = log;
+        changes.restart("log.format", *format != old.log.format);
+        changes.now("log.level", *level != old.log.level);
+        for name in differing(&old.log.levels, levels) {
+            changes.now(&format!("log.levels.{name:?}"), true);
+        }
         let Metrics { interval } = metrics;
         changes.restart("metrics.interval", *interval != old.metrics.interval);
         let Recorder { calls, kept, failure_bytes, slow } = recorder;
@@ -218,6 +225,10 @@ mod tests {
             interval = '1m'
             [recovery]
             attempts = 1
+            [log]
+            format = 'json'
+            level = 'warn'
+            levels = { slow = 'debug' }
             [metrics]
             interval = '1m'
             [recorder]
@@ -238,6 +249,8 @@ mod tests {
             "isolation.memory",
             "isolation.bind",
             "isolation.plugins.slow",
+            "log.level",
+            "log.levels.\"slow\"",
         ];
         assert_eq!(changes.at_once, at_once);
         let restart = [
@@ -248,6 +261,7 @@ mod tests {
             "reload.kept_versions",
             "state.interval",
             "recovery.attempts",
+            "log.format",
             "metrics.interval",
             "recorder.calls",
             "recorder.slow",

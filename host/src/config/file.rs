@@ -11,8 +11,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::{
-    Config, Contracts, Isolation, Limits, Metrics, Problem, Python, Recorder, Recovery, Reload,
-    StateFiles, Timeouts, UntrustedPlugins, origin::Origins, range,
+    Config, Contracts, Isolation, Limits, Log, Metrics, Problem, Python, Recorder, Recovery,
+    Reload, StateFiles, Timeouts, UntrustedPlugins, origin::Origins, range,
 };
 use crate::secrets::within;
 
@@ -65,6 +65,7 @@ pub(super) fn of_file(file: File, folder: &Path) -> Result<Config, Problem> {
         contracts: file.contracts,
         state: StateFiles { dir: file.state.dir.map(|dir| folder.join(dir)), ..file.state },
         recovery: Recovery { dir: file.recovery.dir.map(|dir| folder.join(dir)), ..file.recovery },
+        log: file.log,
         metrics: file.metrics,
         recorder: file.recorder,
         plugins: plugins.collect::<Result<_, Problem>>()?,
@@ -102,6 +103,7 @@ pub(super) struct File {
     contracts: Contracts,
     state: StateFiles,
     recovery: Recovery,
+    log: Log,
     metrics: Metrics,
     recorder: Recorder,
     plugin: BTreeMap<String, toml::Table>,

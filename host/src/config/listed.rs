@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use super::origin::below;
 use super::{
     AfterDrain, Cgroup, Checkpoint, Config, ContractPolicy, Contracts, ContractsOf, InstallWith,
-    Isolation, IsolationMode, IsolationOf, Metrics, Python, PythonOf, Recorder, Recovery, Reload,
-    ReloadOf, Restart, StateFiles, UntrustedPlugins, Validate, range,
+    Isolation, IsolationMode, IsolationOf, Log, LogFormat, Metrics, Python, PythonOf, Recorder,
+    Recovery, Reload, ReloadOf, Restart, StateFiles, UntrustedPlugins, Validate, range,
 };
 
 use crate::secrets::Reference;
@@ -39,6 +39,7 @@ pub(crate) fn listed(config: &Config) -> Listed {
         recovery,
         metrics,
         recorder,
+        log,
         plugins,
         origins: _,
     } = config;
@@ -66,6 +67,16 @@ pub(crate) fn listed(config: &Config) -> Listed {
     list.put("recovery", "dir", path(dir));
     let Metrics { interval } = metrics;
     list.put("metrics", "interval", time(*interval));
+    let Log { format, level, levels } = log;
+    let format = match format {
+        LogFormat::Human => "human",
+        LogFormat::Json => "json",
+    };
+    list.put("log", "format", format.into());
+    list.put("log", "level", level.map(|level| level.to_string()).into());
+    for (name, level) in levels {
+        list.put("log.levels", name, level.to_string().into());
+    }
     let Recorder { calls, kept, failure_bytes, slow } = recorder;
     list.put("recorder", "calls", (*calls).into());
     list.put("recorder", "kept", (*kept).into());

@@ -1,9 +1,9 @@
 //! The configuration as it is in effect, and reading it anew while the host runs.
 //!
-//! What a plugin is given, and how plugins are replaced, changes at once: plugins whose own tables
-//! differ take them, or are reloaded, one after the other; everything else holds from the next
-//! replacement on. What the host was built with (folders, limits, most timeouts) needs a restart,
-//! and is named. Nothing of a file that is not valid is taken.
+//! What a plugin is given, how plugins are replaced, and what is logged changes at once: plugins
+//! whose own tables differ take them, or are reloaded, one after the other; everything else holds
+//! from the next replacement on. What the host was built with (folders, limits, most timeouts)
+//! needs a restart, and is named. Nothing of a file that is not valid is taken.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ use tokio::{sync, task::JoinError};
 use super::Core;
 use crate::{
     config::{
-        AfterDrain, Changes, Config, ConfigError, ContractPolicy, IsolationPolicy, Reload,
+        AfterDrain, Changes, Config, ConfigError, ContractPolicy, IsolationPolicy, Log, Reload,
         ReloadPolicy, Validate,
     },
     plugin::{
@@ -287,6 +287,7 @@ impl Core {
                 in_effect.isolation = new.isolation.clone().told_as(&in_effect.isolation);
                 for config in [&mut *held, in_effect] {
                     config.contracts = new.contracts.clone();
+                    config.log = Log { format: config.log.format, ..new.log.clone() };
                     let kept_versions = config.reload.kept_versions;
                     config.reload = Reload { kept_versions, ..new.reload.clone() };
                     (config.timeouts.drain, config.timeouts.hold) =
@@ -294,6 +295,7 @@ impl Core {
                 }
             });
             settings.validates_clients.store(validates_clients(&new), Ordering::Relaxed);
+            self.levels.configuration(new.log.level, &new.log.levels);
             changes
         };
         for (plugin, _) in self.supervisor.refused_configs() {

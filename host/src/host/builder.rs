@@ -28,6 +28,7 @@ use crate::{
     },
     crash::{Journal, JournalError},
     history::{HOST, History},
+    log_levels::LogLevels,
     plugin::{
         announce::Announcer,
         file::{
@@ -78,6 +79,7 @@ pub struct HostBuilder {
     handlers: Vec<Registered>,
     store: Option<Box<dyn DescriptorStore>>,
     stored: Vec<StoredDescriptor>,
+    levels: Option<LogLevels>,
 }
 
 impl HostBuilder {
@@ -91,6 +93,7 @@ impl HostBuilder {
             handlers: Vec::new(),
             store: None,
             stored: Vec::new(),
+            levels: None,
         }
     }
 
@@ -177,6 +180,14 @@ impl HostBuilder {
         self
     }
 
+    /// Has the log of plugins follow these levels, by which the program's own subscriber goes as
+    /// well. Without them that subscriber alone decides, and no level can be changed by events
+    /// (`system:log`).
+    pub fn log_levels(mut self, levels: &LogLevels) -> Self {
+        self.levels = Some(levels.clone());
+        self
+    }
+
     /// Has this handle ask the host to stop, from before it is started.
     pub fn stopped_by(mut self, stop: &StopHandle) -> Self {
         self.stop = stop.clone();
@@ -215,8 +226,11 @@ impl HostBuilder {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn prepare(self) -> Result<StartingHost, StartError> {
-        let HostBuilder { entry, config, file, probe, stop, handlers, store, stored } = self;
+        let HostBuilder { entry, config, file, probe, stop, handlers, store, stored, levels } =
+            self;
         config.check()?;
+        let levels = levels.unwrap_or_else(LogLevels::of_subscriber);
+        levels.configuration(config.log.level, &config.log.levels);
         let runtime = Handle::try_current()?;
         let (started, start_up) = (Instant::now(), StartUp::begin());
         let (timeouts, limits) = (&config.timeouts, &config.limits);
@@ -266,7 +280,7 @@ impl HostBuilder {
         let limiter = program.as_ref().map(|program| {
             Arc::new(Program::with_argument(program.clone(), worker::limited::ARGUMENT))
         });
-        let (isolation, ends) = isolation(&config, &settings, program, &router, started);
+        let (isolation, ends) = isolation(&config, &settings, program, &router, started, &levels);
         let policies = settings.policies();
         let private = PrivateDir::create(Places::of_process(config.private_dir.clone()))?;
         let private = Arc::new(private);
@@ -300,6 +314,7 @@ impl HostBuilder {
                 },
                 resources: KeptResources::with_store(limits.kept_resources, store, stored),
                 epoch: started,
+                levels: levels.clone(),
                 configs: Configs::new(config.plugins.clone().into_iter().collect()),
                 policies: policies.clone(),
                 isolation,
@@ -335,8 +350,16 @@ impl HostBuilder {
             FolderWatch::start(config.plugin_dirs.clone())
         };
         let (stuck, abandoned) = (timeouts.stuck, limits.abandoned_workers);
-        let core =
-            Core::new(config, settings, router, supervisor, history, (stop, start_up), started);
+        let core = Core::new(
+            config,
+            settings,
+            router,
+            supervisor,
+            history,
+            (stop, start_up),
+            started,
+            levels,
+        );
         let weak = Arc::downgrade(&core);
         let told = move |call| {
             if let Some(core) = weak.upgrade() {

@@ -15,6 +15,7 @@ use crate::{
     catalog,
     config::{Cgroup, Checkpoint, Config, IsolationPolicy, Restart},
     core::settings::Settings,
+    log_levels::LogLevels,
     plugin::{
         lifecycle::prepare::Sandboxes,
         state::snapshot::LARGEST_SNAPSHOT,
@@ -43,6 +44,7 @@ pub(super) fn isolation(
     program: Option<PathBuf>,
     router: &Arc<Router>,
     started: Instant,
+    levels: &LogLevels,
 ) -> (ProcessResidences, mpsc::UnboundedReceiver<Down>) {
     let (downs, ends) = mpsc::unbounded_channel();
     let Config { limits, timeouts, .. } = config;
@@ -75,6 +77,7 @@ pub(super) fn isolation(
             ..life::Limits::default()
         },
         clock_zero: u64::try_from(zero).unwrap_or(u64::MAX),
+        levels: levels.clone(),
         downs,
     };
     let native = program.map(|program| Program::with_argument(program, worker::ARGUMENT));

@@ -22,6 +22,7 @@
 
 mod counts;
 
+pub mod codes;
 pub mod config;
 pub mod line;
 pub mod metrics;

@@ -55,6 +55,9 @@ pub struct CheckedFile {
     pub file: PathBuf,
     /// Whether a host takes it.
     pub ok: bool,
+    /// What kind of reason there is why not; see [`codes`](crate::codes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// Why it does not: what it says then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -114,6 +117,9 @@ pub struct ConfigRefused {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overview {
+    /// What kind of reason a file that is no plugin is refused for; see [`codes`](crate::codes).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// What the configuration file says of it, and it has not taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_refused: Option<ConfigRefused>,
@@ -191,6 +197,9 @@ pub struct Overview {
 pub struct RefusedFile {
     /// It had no calls.
     pub counts: Counts,
+    /// What kind of reason it is refused for; see [`codes`](crate::codes).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// The plugin that it would be, which another file is already.
     pub duplicate_of: Option<String>,
     /// None.

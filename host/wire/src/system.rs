@@ -281,6 +281,40 @@ pub struct Disconnected {
     pub status: Word,
 }
 
+/// Asks by `system:log` what is written of the log, and changes it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// Forgets the levels that were asked for before.
+    pub reset: bool,
+    /// New levels, by the names of plugins and targets; `*` is all that has none of its own.
+    pub set: BTreeMap<String, String>,
+}
+
+/// The reply to `system:log`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogInEffect {
+    /// What is in effect, `*` first.
+    pub levels: Vec<LogLevel>,
+    /// Names among those that were set of which no plugin is live, and which are no target of the
+    /// host.
+    pub unknown: Vec<String>,
+}
+
+/// What is written of a plugin or a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogLevel {
+    /// Who says so: `asked`, `environment` (`KSI_LOG`), `file` (the configuration), `default`, or
+    /// `subscriber`, that of a program that embeds the host.
+    pub from: Word,
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// The plugin or target; `*` for all that has none of its own.
+    pub name: String,
+}
+
 /// The reply to `system:shutdown_request`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

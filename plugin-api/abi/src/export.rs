@@ -40,6 +40,8 @@ pub unsafe trait Exported: Sized + Send + Sync + 'static {
     fn describe() -> Result<Buffer, FailureTexts>;
     /// The library is entered for the first time.
     fn enter_library(host: &HostRef);
+    /// The host listens to another level of the log.
+    fn log_level_changed();
     /// The instance is gone; the library gives up what it keeps beside it.
     fn leave_library();
     /// Makes the instance.
@@ -275,6 +277,10 @@ impl<P: Exported> PluginShims<P> {
         }
     }
 
+    extern "C" fn log_level_changed() {
+        let _ = guarded(P::log_level_changed);
+    }
+
     extern "C" fn create(
         memory: &'static Memory,
         host: HostRef,
@@ -372,6 +378,7 @@ impl<P: Exported> PluginShims<P> {
             read_back: Self::read_back,
             before_close: super::unload::before_close,
             bind_signals: super::signals::library::bind,
+            log_level_changed: Self::log_level_changed,
         });
     }
 

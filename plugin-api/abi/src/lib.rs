@@ -81,7 +81,7 @@ pub use description::{
 pub use future::BoundaryFuture;
 pub use host::{HostApi, HostRef, ReplyEnd, ReplyForm, Start, To};
 pub use layout::{Fingerprint, Layout};
-pub use module::{CallEnd, CallStart, Instance, ModuleRef};
+pub use module::{CallEnd, CallStart, Instance, ModuleRef, log_level_changed};
 pub use name::{EventName, NameError, Pattern, PatternSegment, validate_event_name};
 pub use object::{Encoding, EventHandle, EventObject, EventView, ReportHandle, ReportObject};
 pub use options::{

@@ -162,6 +162,9 @@ pub struct PluginModule {
     /// Makes known whom the library asks when its code installs a signal handler.
     #[sabi(last_prefix_field)]
     pub(super) bind_signals: extern "C" fn(&'static SignalHost),
+    /// The host listens to another level of the log than before: the library asks for it anew.
+    #[sabi(missing_field(option))]
+    pub(super) log_level_changed: extern "C" fn(),
 }
 
 impl RootModule for ModuleRef {
@@ -217,6 +220,15 @@ pub unsafe fn before_close(module: ModuleRef, threads: &mut [StartedThread]) -> 
 /// Makes known whom a library asks when its code installs a signal handler.
 pub fn bind_signals(module: ModuleRef, host: &'static SignalHost) {
     (module.bind_signals())(host);
+}
+
+/// Has a library ask for the level of the log anew. One that was built before there was this goes
+/// on with the level that it began with. To be called where plugin code may run, while the library
+/// is open.
+pub fn log_level_changed(module: ModuleRef) {
+    if let Some(changed) = module.log_level_changed() {
+        changed();
+    }
 }
 
 /// Makes an instance. To be called, polled and dropped where plugin code may run.
@@ -291,6 +303,11 @@ impl Instance {
         unsafe { (self.module.restore())(self.pointer.0, version, state, lent.as_base()) }
     }
 
+    /// See [`log_level_changed`].
+    pub fn log_level_changed(&self) {
+        log_level_changed(self.module);
+    }
+
     /// Reads a snapshot of this version as [`restore`](Self::restore) does, and changes nothing. It
     /// ends without a reply when the library can read it.
     pub fn read_back(&self, version: u32, state: &[u8]) -> CallEnd {
@@ -361,7 +378,17 @@ mod tests {
             #[sabi(last_prefix_field)]
             bind_signals: extern "C" fn(&'static SignalHost),
             #[sabi(missing_field(option))]
+            log_level_changed: extern "C" fn(),
+            #[sabi(missing_field(option))]
             appended: extern "C" fn(&'static Memory) -> CallEnd,
+        }
+    }
+
+    module_of_build! {
+        first: { *const (), u64, EventHandle, *const WakerBase, &mut Scratch, &ReplyForm }, {
+            before_close: extern "C" fn(RSliceMut<'_, StartedThread>) -> Remains,
+            #[sabi(last_prefix_field)]
+            bind_signals: extern "C" fn(&'static SignalHost),
         }
     }
 
@@ -369,6 +396,7 @@ mod tests {
     fn a_module_with_more_functions_is_good_and_one_with_fewer_or_others_is_not() {
         assert_eq!(check_layout(ModuleRef::LAYOUT), Ok(()));
         assert_eq!(check_layout(more::ModuleRef::LAYOUT), Ok(()));
+        assert_eq!(check_layout(first::ModuleRef::LAYOUT), Ok(()), "the first of this number");
         assert!(check_layout(fewer::ModuleRef::LAYOUT).is_err());
         let differences = check_layout(different::ModuleRef::LAYOUT).expect_err("it differs");
         assert!(differences.contains("call"), "{differences}");

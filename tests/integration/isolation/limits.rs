@@ -198,6 +198,7 @@ fn the_host_does_nothing_in_the_name_of_a_limited_plugin_that_would_be_a_way_aro
         ("module:state_drop", of_chaos.clone()),
         ("config:reload", json!({})),
         ("system:disconnect", json!({"id": 1})),
+        ("system:log", json!({"set": {"*": "off"}})),
         ("system:shutdown_request", json!({})),
     ] {
         let reply = client.reply("chaos:request", json!({"event": event, "data": data}));

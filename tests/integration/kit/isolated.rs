@@ -121,6 +121,7 @@ pub(crate) const NOT_ISOLATED: &[NotIsolated] = &[
         tests: &[
             "history::a_process_that_dies_is_told_and_what_is_isolated_and_asked_for_by_the_configuration",
             "isolation::",
+            "logs::spans_and_the_root_of_events_go_with_lines_from_plugin_to_plugin_and_into_processes",
             "worker_process::",
         ],
     },

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use super::KeptState;
+use super::{KeptState, Logged};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -59,6 +59,8 @@ pub(crate) struct Dev {
     /// The folder that built plugins are put into [default: ksi/plugins in the target folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) logged: Logged,
     #[command(flatten)]
     pub(crate) kept_state: KeptState,
     /// Build with optimizations

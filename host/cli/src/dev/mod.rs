@@ -13,6 +13,7 @@ use ksi_host::{ChildEntry, UntrustedPlugins};
 
 use super::args::{Common, Dev};
 use super::exit::CommandFailure;
+use super::logging::Logging;
 use super::run::{self, HangUp, Socket};
 use super::state_folder::{self, Home};
 use build::Cargo;
@@ -25,8 +26,14 @@ mod drop_folder;
 mod packages;
 mod sources;
 
-pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), CommandFailure> {
+pub(crate) fn dev(
+    entry: ChildEntry,
+    common: &Common,
+    args: Dev,
+    log: &Logging,
+) -> Result<(), CommandFailure> {
     let mut config = common.configuration()?;
+    log.settle(&config.log);
     let held = common.held(&config).map(|(path, held)| run::Held { path, held, follow: true });
     let socket = Socket::Path(common.socket_path(&config));
     socket.look()?;
@@ -58,7 +65,7 @@ pub(crate) fn dev(entry: ChildEntry, common: &Common, args: Dev) -> Result<(), C
         .name("ksi-dev".into())
         .spawn(move || workshop.follow())
         .map_err(CommandFailure::host("cannot start the thread that rebuilds"))?;
-    let ended = run::serve(entry, config, held, (socket, Vec::new()), HangUp::Stop);
+    let ended = run::serve(entry, config, held, (socket, Vec::new()), HangUp::Stop, log);
     cargo.stop();
     ended
 }

@@ -1,19 +1,25 @@
-//! Where logs of the host and its plugins go: standard error, filtered by `KSI_LOG`, by a way on
-//! which nobody waits.
+//! Where logs of the host and its plugins go: standard error, filtered by `KSI_LOG`, as text or as
+//! JSON, by a way on which nobody waits.
 
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use ksi_host::{LogFormat, LogLevel, LogLevels};
+use tracing::Level;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::exit::CommandFailure;
 use super::output;
-use fields::Harmless;
+use form::Form;
+use layer::Lines;
+use line::Line;
 use queue::Queue;
 
-mod fields;
+mod form;
+mod layer;
+mod line;
 mod queue;
 mod repeats;
 
@@ -22,32 +28,56 @@ const VARIABLE: &str = "KSI_LOG";
 /// How long the end of the process may wait for whoever reads the last lines.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
+/// What a command that logs may say of it.
+pub(crate) struct Logging {
+    form: Form,
+    /// What the command line says, which wins.
+    asked: Option<LogFormat>,
+    /// What is written of it.
+    pub(crate) levels: LogLevels,
+}
+
+impl Logging {
+    /// The configuration is known from here on.
+    pub(crate) fn settle(&self, config: &ksi_host::Log) {
+        self.form.set(self.asked.unwrap_or(config.format));
+        self.levels.configuration(config.level, &config.levels);
+    }
+}
+
 /// Runs a command that owns a host, which logs from `default` on unless KSI_LOG says something
-/// else. What it has to say on standard error, why it ends and panics
-/// too, goes one way, on which nobody waits.
+/// else, in the form that is asked for. What it has to say on standard error, why it ends and
+/// panics too, goes one way, on which nobody waits.
 pub(crate) fn during(
-    default: LevelFilter,
-    command: impl FnOnce() -> Result<(), CommandFailure>,
+    default: LogLevel,
+    asked: Option<LogFormat>,
+    command: impl FnOnce(&Logging) -> Result<(), CommandFailure>,
 ) -> Result<(), CommandFailure> {
-    let filter = filter(default)?;
+    let levels = LogLevels::new(default);
+    of_environment(&levels)?;
     let colours =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let queue = Queue::to_standard_error().map_err(CommandFailure::host("cannot begin to log"))?;
-    let lines = queue.clone();
-    tracing_subscriber::fmt()
-        .with_writer(move || lines.clone())
-        // It would tell them with a macro that panics where standard error is closed.
-        .log_internal_errors(false)
-        .with_ansi(colours)
-        .fmt_fields(Harmless)
-        .with_env_filter(filter)
+    let form = Form::new(asked.unwrap_or_default(), colours);
+    let queue = Queue::to_standard_error(form.clone())
+        .map_err(CommandFailure::host("cannot begin to log"))?;
+    let lines = Lines { queue: queue.clone(), form: form.clone(), levels: levels.clone() };
+    tracing_subscriber::registry()
+        .with(lines)
         .try_init()
-        .map_err(|source| CommandFailure::Host { what: "cannot begin to log", source })?;
-    let lines = queue.clone();
-    std::panic::set_hook(Box::new(move |panic| lines.put(told(panic).as_bytes())));
-    let ended = command().map_err(|failure| {
+        .map_err(CommandFailure::host("cannot begin to log"))?;
+    let (lines, of_panics) = (queue.clone(), form.clone());
+    std::panic::set_hook(Box::new(move |panic| {
+        lines.put(told(panic, of_panics.format()).as_bytes());
+    }));
+    let ended = command(&Logging { form: form.clone(), asked, levels }).map_err(|failure| {
         for line in failure.lines() {
-            queue.put(output::error_line(&line, colours).as_bytes());
+            let line = match form.format() {
+                LogFormat::Json => {
+                    Line::of_command(Level::ERROR, line).formed(LogFormat::Json, false)
+                }
+                _ => output::error_line(&line, colours),
+            };
+            queue.put(line.as_bytes());
         }
         CommandFailure::Logged(Box::new(failure))
     });
@@ -68,30 +98,34 @@ pub(crate) fn announce(line: String) {
     }
 }
 
-fn told(panic: &PanicHookInfo<'_>) -> String {
+fn told(panic: &PanicHookInfo<'_>, format: LogFormat) -> String {
     let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = output::paragraph(panic.payload_as_str().unwrap_or("a value that is no text"));
+    let message = panic.payload_as_str().unwrap_or("a value that is no text");
     let trace = match std::backtrace::Backtrace::capture() {
         trace if trace.status() == std::backtrace::BacktraceStatus::Captured => format!("{trace}"),
         _ => String::new(),
     };
-    let name = thread.name().unwrap_or("without a name");
-    format!("\nthread '{name}' panicked at {place}:\n{message}\n{trace}")
+    match format {
+        LogFormat::Json => Line::of_command(Level::ERROR, format!("panicked: {message}"))
+            .with("thread", name)
+            .with("place", place)
+            .with("backtrace", trace)
+            .formed(format, false),
+        _ => {
+            let message = output::paragraph(message);
+            format!("\nthread '{name}' panicked at {place}:\n{message}\n{trace}")
+        }
+    }
 }
 
-fn filter(default: LevelFilter) -> Result<EnvFilter, CommandFailure> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(default.into())
-        .with_env_var(VARIABLE)
-        .try_from_env();
-    match filter {
-        Ok(filter) => Ok(filter),
-        Err(_) if std::env::var_os(VARIABLE).is_none_or(|value| value.is_empty()) => {
-            Ok(EnvFilter::new(default.to_string()))
-        }
-        Err(error) => Err(CommandFailure::Usage(format!(
-            "{VARIABLE} is no log filter such as `info` or `warn,ksi_plugin=debug`: {error}"
-        ))),
-    }
+fn of_environment(levels: &LogLevels) -> Result<(), CommandFailure> {
+    let Some(value) = std::env::var_os(VARIABLE) else { return Ok(()) };
+    let read = levels.environment(&value.to_string_lossy());
+    read.map_err(|error| {
+        CommandFailure::Usage(format!(
+            "{VARIABLE} is no log filter such as `info` or `warn,state=debug`: {error}"
+        ))
+    })
 }

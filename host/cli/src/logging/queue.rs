@@ -3,8 +3,7 @@
 //!
 //! Whoever logs never waits and never fails: a pipe that nobody reads holds up the writing thread
 //! alone, and what can't be written (a full disk, a reader that is gone) is lost and counted. The
-//! number of lines that were lost, and why, is the next thing that is written. Knows nothing of
-//! what is in a line.
+//! number of lines that were lost, and why, is the next thing that is written.
 //!
 //! The descriptor is a copy: the lock of std's `stderr` is never held by a thread that may be
 //! stuck.
@@ -16,7 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use tracing::Level;
 
+use super::form::Form;
+use super::line::Line;
 use super::repeats::Repeats;
 
 /// Bytes that may wait to be written, or be written at the moment.
@@ -28,6 +30,8 @@ pub(crate) struct Queue(Arc<Shared>);
 
 struct Shared {
     limit: usize,
+    /// Of what is told of lines that are not there.
+    form: Form,
     state: Mutex<State>,
     /// Something waits to be written.
     waiting: Condvar,
@@ -56,15 +60,20 @@ struct Lost {
 
 impl Queue {
     /// Begins to write to a copy of the process's standard error.
-    pub(super) fn to_standard_error() -> io::Result<Queue> {
+    pub(super) fn to_standard_error(form: Form) -> io::Result<Queue> {
         // 3: none of the three that have a meaning.
         let copy = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)?;
-        Queue::to(Patient(File::from(copy)), BYTES)
+        Queue::to(Patient(File::from(copy)), BYTES, form)
     }
 
-    fn to(out: impl Write + Send + 'static, limit: usize) -> io::Result<Queue> {
+    pub(super) fn to(
+        out: impl Write + Send + 'static,
+        limit: usize,
+        form: Form,
+    ) -> io::Result<Queue> {
         let queue = Queue(Arc::new(Shared {
             limit,
+            form,
             state: Mutex::default(),
             waiting: Condvar::new(),
             done: Condvar::new(),
@@ -81,13 +90,14 @@ impl Queue {
     }
 
     /// Puts a line of the log in, unless it is like one that was there lately: then it is counted.
-    fn put_unless_repeated(&self, line: &[u8]) {
+    pub(super) fn put_line(&self, line: &Line, form: &Form) {
+        let text = line.formed(form.format(), form.colours);
         let mut state = self.0.lock();
         let is_first_counted = state.repeats.due().is_none();
-        let is_one_more = state.repeats.is_one_more(line, Instant::now());
+        let is_one_more = state.repeats.is_one_more(line, text.as_bytes(), Instant::now());
         drop(state);
         match is_one_more {
-            false => self.put(line),
+            false => self.put(text.as_bytes()),
             // Somebody has to look at the time from now on.
             true if is_first_counted => self.0.waiting.notify_one(),
             true => {}
@@ -99,7 +109,7 @@ impl Queue {
     pub(crate) fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         let mut state = self.0.lock();
-        state.tell_counts(self.0.limit, true);
+        state.tell_counts(&self.0, true);
         self.0.waiting.notify_one();
         while !state.is_empty() {
             let left = end.saturating_duration_since(Instant::now());
@@ -112,22 +122,10 @@ impl Queue {
     }
 }
 
-/// A line of the log is one write.
-impl Write for Queue {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.put_unless_repeated(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Shared {
     /// The work of the thread, which ends with the process.
     fn write_to(&self, mut out: impl Write) {
-        let mut unwritten = Unwritten::default();
+        let mut unwritten = Unwritten::new(self.form.clone());
         loop {
             let (lines, overflowed) = {
                 let mut state = self.lock();
@@ -136,7 +134,7 @@ impl Shared {
                     self.done.notify_all();
                     state = self.wait(state);
                 }
-                state.tell_counts(self.limit, false);
+                state.tell_counts(self, false);
                 // Memory that one flood took is not kept for the next one.
                 let lines = std::mem::take(&mut state.lines);
                 state.in_writing = lines.len().max(1);
@@ -160,7 +158,7 @@ impl Shared {
         let left = due.saturating_duration_since(Instant::now());
         let waited = self.waiting.wait_timeout(state, left);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.tell_counts(self.limit, false);
+        state.tell_counts(self, false);
         state
     }
 
@@ -179,11 +177,11 @@ impl State {
     }
 
     /// Adds the counts of lines that were left out, if their time is over, or all of them.
-    fn tell_counts(&mut self, limit: usize, all: bool) {
+    fn tell_counts(&mut self, shared: &Shared, all: bool) {
         let now = Instant::now();
         if self.repeats.due().is_some_and(|due| all || due <= now) {
-            let counts = self.repeats.told(now, all);
-            self.add(&counts, limit);
+            let counts = self.repeats.told(now, all, shared.form.format());
+            self.add(&counts, shared.limit);
         }
     }
 
@@ -200,8 +198,8 @@ impl Lost {
 }
 
 /// What the thread has to tell about lines that were lost.
-#[derive(Default)]
 struct Unwritten {
+    form: Form,
     lost: Lost,
     error: Option<io::Error>,
     /// The last write ended in the middle of a line.
@@ -209,6 +207,10 @@ struct Unwritten {
 }
 
 impl Unwritten {
+    fn new(form: Form) -> Self {
+        Unwritten { form, lost: Lost::default(), error: None, within_a_line: false }
+    }
+
     /// Writes lines, or notes which are lost.
     fn write(&mut self, out: &mut impl Write, lines: &[u8]) {
         if let Err((written, error)) = self.try_write(out, lines) {
@@ -227,8 +229,9 @@ impl Unwritten {
             Some(error) => format!("standard error could not be written: {error}"),
             None => "standard error was not read fast enough".to_owned(),
         };
-        let told =
-            format!(" WARN ksi: {lines} lines of the log ({bytes} bytes) are lost here: {why}\n");
+        let text = format!("{lines} lines of the log ({bytes} bytes) are lost here: {why}");
+        let told = Line::of_command(Level::WARN, text).with("lines", lines).with("bytes", bytes);
+        let told = told.formed(self.form.format(), self.form.colours);
         if self.try_write(out, told.as_bytes()).is_ok() {
             (self.lost, self.error) = (Lost::default(), None);
         }
@@ -284,6 +287,8 @@ impl Write for Patient {
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
+    use ksi_host::LogFormat;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -312,7 +317,8 @@ mod tests {
     fn queue(limit: usize) -> (Queue, Receiver<String>, Sender<Option<io::ErrorKind>>) {
         let (written, read) = channel();
         let (answer, answers) = channel();
-        (Queue::to(Asking(written, answers), limit).unwrap(), read, answer)
+        let form = Form::new(LogFormat::Human, false);
+        (Queue::to(Asking(written, answers), limit, form).unwrap(), read, answer)
     }
 
     fn taken(queue: &Queue) {
@@ -356,11 +362,13 @@ mod tests {
 
     #[test]
     fn lines_that_are_alike_are_written_once_and_counted() {
-        let (mut queue, read, answer) = queue(1000);
+        let (queue, read, answer) = queue(1000);
+        let form = Form::new(LogFormat::Human, false);
+        let line = |text: &str| Line::of_command(Level::WARN, text.to_owned());
         for _ in 0..1_000 {
-            queue.write_all(b"alike\n").unwrap();
+            queue.put_line(&line("alike"), &form);
         }
-        queue.write_all(b"another\n").unwrap();
+        queue.put_line(&line("another"), &form);
         (0..3).for_each(|_| answer.send(None).unwrap());
         queue.flush(PATIENCE);
         let told: String = read.try_iter().collect();

@@ -33,12 +33,13 @@ pub(super) fn start(
     late: &mut bool,
     cx: &mut Context<'_>,
 ) -> Started {
-    let (key, number) = (entry.info.key, event.id().number());
+    let (key, numbers) = (entry.info.key, event.numbers());
     let event_name: Arc<str> = event.name().into();
     let callee = entry.callee.clone();
-    let first = FirstCall { callee, handler: entry.number, call: (key, number), event_name };
+    let first =
+        FirstCall { callee, handler: entry.number, call: (key, numbers.number), event_name };
     let start = || entry.callee.start(entry.number, event, form, cx);
-    let started = first.during(|| polling(key, number, due, late, start));
+    let started = first.during(|| polling(key, numbers, due, late, start));
     entry.info.untried.store(false, Ordering::Relaxed);
     match started {
         Started::Plugin(future) => Started::Host(Box::pin(GoesOn { future, first, polls: 0 })),

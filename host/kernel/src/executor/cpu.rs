@@ -83,7 +83,11 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::executor::slot::{self, polling};
+    use crate::executor::slot::{self, EventNumbers, polling};
+
+    fn event(number: u64) -> EventNumbers {
+        EventNumbers { number, root: number }
+    }
 
     #[test]
     fn what_a_thread_has_run_since_the_last_look_is_put_down_to_the_handler_that_it_polls() {
@@ -109,7 +113,7 @@ mod tests {
             let run = |nanos| {
                 ran.fetch_add(nanos, Ordering::Relaxed);
             };
-            polling(7, 1, None, &mut false, || {
+            polling(7, event(1), None, &mut false, || {
                 assert_eq!(look(), [], "what it ran before is nobody's");
                 run(10);
                 assert_eq!(look(), [(7, 10)]);
@@ -118,7 +122,7 @@ mod tests {
             });
             assert_eq!(look(), [], "it polls nothing");
             run(5);
-            polling(8, 2, None, &mut false, || assert_eq!(look(), [(8, 5)]));
+            polling(8, event(2), None, &mut false, || assert_eq!(look(), [(8, 5)]));
         });
         worker.join().unwrap();
     }

@@ -1,8 +1,10 @@
 //! What a dispatch worker is doing at the moment: for the watchdog, for log lines, and for the
 //! question how deep calls are nested on its stack.
 
+#[cfg(feature = "in-place")]
+use std::cell::RefCell;
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell},
     fmt,
     sync::{
         Arc, LazyLock, Weak,
@@ -19,7 +21,7 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 thread_local! {
     /// What this thread is doing, if it is a dispatch worker.
-    static SLOT: RefCell<Own> = const { RefCell::new(Own(None)) };
+    static SLOT: OnceCell<Own> = const { OnceCell::new() };
     /// Whether it is one.
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
     /// Whose call this thread polls. Unlike the slot it costs nothing to look at, is still there
@@ -28,8 +30,14 @@ thread_local! {
     static POLLED: PolledCell = const { PolledCell::new() };
 }
 
+#[cfg(feature = "in-place")]
+thread_local! {
+    /// What it is doing in place of that, while it is a worker for a time.
+    static IN_PLACE: RefCell<Option<Arc<Slot>>> = const { RefCell::new(None) };
+}
+
 /// A thread's own slot.
-struct Own(Option<Arc<Slot>>);
+struct Own(Arc<Slot>);
 
 impl Drop for Own {
     fn drop(&mut self) {
@@ -146,6 +154,15 @@ impl Slot {
     }
 }
 
+/// The numbers of an event and of the one that all of it began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventNumbers {
+    /// Of the event.
+    pub number: u64,
+    /// Of the event that began it all, which may be the same.
+    pub root: u64,
+}
+
 /// A poll that a thread has not returned from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreturned {
@@ -179,7 +196,7 @@ pub(crate) fn may_poll_here() -> bool {
 #[inline(always)]
 pub(crate) fn polling<T>(
     handler: u64,
-    event: u64,
+    event: EventNumbers,
     due: Option<Instant>,
     late: &mut bool,
     poll: impl FnOnce() -> T,
@@ -189,11 +206,11 @@ pub(crate) fn polling<T>(
     POLLED.with(|own| own.set(polled));
     with_slot(|slot| {
         if outer.nested == 0 {
-            slot.set_outermost(handler, event, due);
+            slot.set_outermost(handler, event.number, due);
         }
         slot.set_polled(polled);
     });
-    let _restored = Restored { outer, call: [handler, event], late };
+    let _restored = Restored { outer, call: [handler, event.number], late };
     // Not inside of a closure that has the slot: what it gives is large, and to move it once more
     // costs more than to look for the slot again.
     poll()
@@ -203,20 +220,25 @@ pub(crate) fn polling<T>(
 #[derive(Clone, Copy)]
 struct Polled {
     handler: u64,
-    event: u64,
+    event: EventNumbers,
     nested: u64,
 }
 
 /// One that changes: in parts, which are written and read as they are needed.
 struct PolledCell {
     handler: Cell<u64>,
-    event: Cell<u64>,
+    event: Cell<EventNumbers>,
     nested: Cell<u64>,
 }
 
 impl PolledCell {
     const fn new() -> Self {
-        PolledCell { handler: Cell::new(0), event: Cell::new(0), nested: Cell::new(0) }
+        let Polled { handler, event, nested } = Polled::NONE;
+        PolledCell {
+            handler: Cell::new(handler),
+            event: Cell::new(event),
+            nested: Cell::new(nested),
+        }
     }
 
     #[inline(always)]
@@ -231,6 +253,11 @@ impl PolledCell {
         self.event.set(polled.event);
         self.nested.set(polled.nested);
     }
+}
+
+impl Polled {
+    const NONE: Polled =
+        Polled { handler: 0, event: EventNumbers { number: 0, root: 0 }, nested: 0 };
 }
 
 /// Only the worker itself writes to its slot, so plain loads and stores will do.
@@ -249,7 +276,7 @@ impl Slot {
     fn set_polled(&self, polled: Polled) {
         let write = |number: &AtomicU64, value| number.store(value, Ordering::Relaxed);
         self.handler.store(polled.handler, Ordering::Release);
-        write(&self.event, polled.event);
+        write(&self.event, polled.event.number);
     }
 }
 
@@ -275,26 +302,34 @@ impl Drop for Restored<'_> {
 /// Looks at what this thread is doing, if it is a dispatch worker.
 #[inline]
 pub(crate) fn with_slot<T>(look: impl FnOnce(&Slot) -> T) -> Option<T> {
-    SLOT.try_with(|slot| slot.borrow().0.as_deref().map(look)).ok().flatten()
+    #[cfg(feature = "in-place")]
+    if let Some(slot) = IN_PLACE.try_with(|slot| slot.borrow().clone()).ok().flatten() {
+        return Some(look(&slot));
+    }
+    SLOT.try_with(|slot| slot.get().map(|own| look(&own.0))).ok().flatten()
 }
 
-/// The number of the event that this worker handles at the moment.
-pub fn current_event() -> Option<u64> {
-    with_slot(|slot| slot.event.load(Ordering::Relaxed)).filter(|&event| event != 0)
+/// The event that this worker handles at the moment, and the one that all of it began with.
+pub fn current_event() -> Option<EventNumbers> {
+    let Polled { handler, event, .. } = POLLED.with(PolledCell::get);
+    (handler != 0).then_some(event)
 }
 
 /// The key of the handler whose call this thread polls, and the number of its event. A signal
 /// handler may ask.
 pub fn current_call() -> Option<(u64, u64)> {
     let Polled { handler, event, .. } = POLLED.with(PolledCell::get);
-    (handler != 0).then_some((handler, event))
+    (handler != 0).then_some((handler, event.number))
 }
 
 /// This thread becomes a worker, with this slot.
 pub(super) fn enter(slot: Arc<Slot>) {
     let number = rustix::thread::gettid().as_raw_nonzero().get();
     slot.thread_number.store(number.unsigned_abs(), Ordering::Relaxed);
-    SLOT.with(|own| own.borrow_mut().0 = Some(slot));
+    // A thread becomes one once.
+    SLOT.with(|own| {
+        own.get_or_init(|| Own(slot));
+    });
     IS_WORKER.set(true);
 }
 
@@ -308,11 +343,11 @@ const NESTED_IN_PLACE: u64 = 4;
 pub(super) fn enter_in_place(slot: Arc<Slot>) -> InPlace {
     let nested = NESTED - NESTED_IN_PLACE;
     InPlace {
-        slot: SLOT.with(|own| own.borrow_mut().0.replace(slot)),
+        slot: IN_PLACE.replace(Some(slot)),
         was_worker: IS_WORKER.replace(true),
         polled: POLLED.with(|polled| {
             let before = polled.get();
-            polled.set(Polled { handler: 0, event: 0, nested });
+            polled.set(Polled { nested, ..Polled::NONE });
             before
         }),
     }
@@ -333,7 +368,7 @@ impl Drop for InPlace {
         POLLED.with(|own| own.set(self.polled));
         let slot = self.slot.take();
         // Not there any more if this is the end of the thread.
-        let _ = SLOT.try_with(|own| own.borrow_mut().0 = slot);
+        let _ = IN_PLACE.try_with(|own| own.replace(slot));
     }
 }
 
@@ -346,11 +381,16 @@ mod tests {
 
     use super::*;
 
+    /// One whose root is another one.
+    fn event(number: u64) -> EventNumbers {
+        EventNumbers { number, root: number / 10 }
+    }
+
     fn present() -> Option<[u64; 3]> {
         let told = with_slot(|slot| slot.polled_call())?;
         let Polled { handler, event, nested } = POLLED.with(PolledCell::get);
-        assert_eq!(told, [handler, event], "the watchdog sees what the thread knows");
-        Some([handler, event, nested])
+        assert_eq!(told, [handler, event.number], "the watchdog sees what the thread knows");
+        Some([handler, event.number, nested])
     }
 
     #[test]
@@ -358,20 +398,22 @@ mod tests {
         // A thread of its own becomes the worker.
         let worker = thread::spawn(|| {
             enter(Arc::new(Slot::new("worker", true)));
-            polling(1, 10, None, &mut false, || {
+            polling(1, event(10), None, &mut false, || {
                 assert_eq!((present(), current_call()), (Some([1, 10, 1]), Some((1, 10))));
-                assert_eq!(polling(2, 20, None, &mut false, present), Some([2, 20, 2]));
-                assert_eq!(present(), Some([1, 10, 1]));
+                assert_eq!(polling(2, event(20), None, &mut false, present), Some([2, 20, 2]));
+                assert_eq!(polling(2, event(20), None, &mut false, current_event), Some(event(20)));
+                assert_eq!((present(), current_event()), (Some([1, 10, 1]), Some(event(10))));
                 let unwound = catch_unwind(AssertUnwindSafe(|| {
-                    polling(3, 30, None, &mut false, || panic!("host"))
+                    polling(3, event(30), None, &mut false, || panic!("host"))
                 }));
                 assert!(unwound.is_err());
                 assert_eq!(present(), Some([1, 10, 1]));
             });
             assert_eq!((present(), current_call()), (Some([0, 0, 0]), None));
+            assert_eq!(current_event(), None);
             for _ in 0..=NESTED {
                 let unwound = catch_unwind(AssertUnwindSafe(|| {
-                    polling(3, 30, None, &mut false, || panic!("host"))
+                    polling(3, event(30), None, &mut false, || panic!("host"))
                 }));
                 assert!(unwound.is_err());
             }

@@ -40,6 +40,7 @@ pub(super) fn refused_file(
         None => ModuleState::Quarantined,
     };
     RefusedFile {
+        code: Some(why.code.to_owned()),
         duplicate_of: why.duplicate_of.as_deref().map(str::to_owned),
         file: shown(file),
         last_error: why.reason.clone(),
@@ -92,6 +93,7 @@ pub(super) fn overview(
         since: since_the_epoch(refused.since),
     });
     Overview {
+        code: None,
         config_refused,
         counts: counts(sum),
         duplicate_of: None,

@@ -21,7 +21,7 @@ use ksi_abi::{
 use ksi_kernel::{
     boundary::{self, Boundary},
     event::Event,
-    router::resolved::Resolved,
+    router::{Router, resolved::Resolved},
     session::{self, Emitting, Requesting, Session, SessionWatch},
     value::Keeper,
 };
@@ -45,6 +45,10 @@ impl HostApiShim {
     pub(crate) fn new(services: Arc<HostServices>) -> Arc<Self> {
         let (session, spans) = (services.session().clone(), Spans::default());
         Arc::new(HostApiShim { session, services, spans })
+    }
+
+    pub(crate) fn router(&self) -> &Arc<Router> {
+        self.session.router()
     }
 
     /// What keeps the library: this, counted.
@@ -166,15 +170,15 @@ impl HostApi for HostApiShim {
     }
 
     fn max_level(&self) -> u8 {
-        log::max_level()
+        self.services.levels().most_of_plugin(self.session.plugin())
     }
 
     fn log(&self, record: &LogRecord<'_>) {
-        log::line(self.session.plugin(), record);
+        log::line(&self.services, record);
     }
 
     fn span(&self, record: &SpanRecord<'_>) -> u64 {
-        self.spans.open(self.session.plugin(), record)
+        self.spans.open(&self.services, record)
     }
 
     fn span_step(&self, number: u64, step: SpanStep) {

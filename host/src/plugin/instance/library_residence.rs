@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use ksi_abi::{Description, HostRef};
+use ksi_abi::{Description, HostRef, ModuleRef};
 use ksi_kernel::lock::Lock;
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     crash::Noted,
+    log_levels::Follower,
     plugin::file::manifest::{NO_DELETE, NativeBuild},
 };
 
@@ -48,6 +49,29 @@ impl LibraryResidence {
     }
 }
 
+/// Tells a library that the host listens to another level of its log, for as long as something of
+/// an instance of it is left.
+struct Listens {
+    module: ModuleRef,
+    shim: Weak<HostApiShim>,
+}
+
+impl Follower for Listens {
+    fn is_there(&self) -> bool {
+        self.shim.strong_count() > 0
+    }
+
+    fn levels_changed(&self) {
+        let (module, Some(shim)) = (self.module, self.shim.upgrade()) else { return };
+        let router = shim.router().clone();
+        router.spawn_detached(async move {
+            ksi_abi::log_level_changed(module);
+            // It kept the library for that.
+            drop(shim);
+        });
+    }
+}
+
 impl Residence for LibraryResidence {
     fn belongs_to(&self, plugin: &Arc<str>, generation: u64) {
         self.library.signals.belong_to(plugin.clone(), generation);
@@ -65,6 +89,8 @@ impl Residence for LibraryResidence {
             shims.push(Arc::downgrade(&shim));
         }
         let (module, keeper) = (self.library.module, shim.keeper());
+        let listens = Listens { module, shim: Arc::downgrade(&shim) };
+        services.levels().follow(services.session().plugin().clone(), Arc::new(listens));
         let host = HostRef::new(shim);
         Box::pin(async move {
             let created = library::create(module, host, &config).await;

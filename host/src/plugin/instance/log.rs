@@ -3,46 +3,48 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, hash_map::Entry},
-    sync::MutexGuard,
+    sync::{
+        MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use ksi_abi::{LogRecord, SpanRecord, host::SpanStep};
-use ksi_kernel::executor::slot::current_event;
-use ksi_kernel::lock::Lock;
-use tracing::{Level, Span, level_filters::LevelFilter};
+use ksi_kernel::{
+    executor::slot::{EventNumbers, current_event},
+    lock::Lock,
+};
+use tracing::{Level, Span};
+
+use super::services::HostServices;
 
 /// How many spans of one plugin may be open at a time. Further ones are not followed.
 const OPEN_SPANS: usize = 4_096;
 /// Bytes of a line's message, and of its fields, that are logged.
 const LONGEST: usize = 64 << 10;
 
-/// The most detailed level that anybody listens to, as a number that crosses.
-pub(crate) fn max_level() -> u8 {
-    match LevelFilter::current() {
-        LevelFilter::OFF => 0,
-        LevelFilter::ERROR => 1,
-        LevelFilter::WARN => 2,
-        LevelFilter::INFO => 3,
-        LevelFilter::DEBUG => 4,
-        _ => 5,
-    }
-}
-
 /// Writes a line, with the plugin and the event that this worker handles at the moment.
-pub(crate) fn line(plugin: &str, record: &LogRecord<'_>) {
-    line_of(plugin, current_event(), record);
+pub(crate) fn line(of: &HostServices, record: &LogRecord<'_>) {
+    line_of(of, current_event(), record);
 }
 
 /// The same with the event that it belongs to.
-pub(crate) fn line_of(plugin: &str, event: Option<u64>, record: &LogRecord<'_>) {
-    let event = event.map(|event| format!("evt_{event:x}"));
-    let (event, at) = (event.as_deref(), record.target.as_str());
+pub(crate) fn line_of(of: &HostServices, event: Option<EventNumbers>, record: &LogRecord<'_>) {
+    let plugin = &**of.session().plugin();
+    if !of.levels().writes_of_plugin(plugin, record.target.as_str(), record.level) {
+        return;
+    }
+    let shown = |number: u64| format!("evt_{number:x}");
+    let event_id = event.map(|event| shown(event.number));
+    let root_id = event.map(|event| shown(event.root));
+    let (event_id, root_id) = (event_id.as_deref(), root_id.as_deref());
+    let at = record.target.as_str();
     let (message, fields) = (cut(record.message.as_str()), cut(record.fields.as_str()));
-    let space = if fields.is_empty() { "" } else { " " };
+    let fields = (!fields.is_empty()).then(|| tracing::field::display(&*fields));
     // The level of a callsite is fixed, so there is one for each.
     macro_rules! write {
         ($level:expr) => {
-            tracing::event!(target: "ksi_plugin", $level, plugin, event, at, "{message}{space}{fields}")
+            tracing::event!(target: "ksi_plugin", $level, fields, plugin, event_id, root_id, at, "{message}")
         };
     }
     match record.level {
@@ -66,6 +68,24 @@ fn cut(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// How many spans of plugins are open in this process: while there are none, nobody looks for the
+/// one that he is in.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there is a span that somebody may be in.
+pub(crate) fn is_any_span_open() -> bool {
+    OPEN.load(Ordering::Relaxed) > 0
+}
+
+/// The span that whoever emits here is in, for what handles the event elsewhere.
+pub(crate) fn span_of_emitter() -> Option<Box<Span>> {
+    if !is_any_span_open() {
+        return None;
+    }
+    let span = Span::current();
+    (!span.is_disabled()).then(|| Box::new(span))
+}
+
 /// The spans that one plugin has open.
 #[derive(Default)]
 pub(crate) struct Spans(Lock<OpenSpans>);
@@ -81,11 +101,27 @@ struct OpenSpan {
     references: usize,
 }
 
+impl OpenSpan {
+    fn new(span: Span) -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        OpenSpan { span, references: 1 }
+    }
+}
+
+impl Drop for OpenSpan {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Spans {
     /// Opens one; its number, or 0 when nobody listens.
-    pub(crate) fn open(&self, plugin: &str, record: &SpanRecord<'_>) -> u64 {
+    pub(crate) fn open(&self, of: &HostServices, record: &SpanRecord<'_>) -> u64 {
         let (name, fields) = (record.name.as_str(), record.fields.as_str());
-        let at = record.target.as_str();
+        let (plugin, at) = (&**of.session().plugin(), record.target.as_str());
+        if !of.levels().writes_of_plugin(plugin, at, record.level) {
+            return 0;
+        }
         macro_rules! open {
             ($level:expr) => {
                 tracing::span!(target: "ksi_plugin", $level, "plugin", name, plugin, at, fields)
@@ -104,8 +140,13 @@ impl Spans {
         }
         state.next += 1;
         let number = state.next;
-        state.open.insert(number, OpenSpan { span, references: 1 });
+        state.open.insert(number, OpenSpan::new(span));
         number
+    }
+
+    /// The one of this number.
+    pub(crate) fn get(&self, number: u64) -> Option<Span> {
+        self.lock().open.get(&number).map(|open| open.span.clone())
     }
 
     /// Moves one on.

@@ -21,6 +21,7 @@ use ksi_kernel::{
 use ksi_kept::{KeptResources, PluginResources};
 
 use super::live::LiveInstance;
+use crate::log_levels::LogLevels;
 
 /// What an instance has of the host; see the module.
 pub(crate) struct HostServices {
@@ -29,19 +30,21 @@ pub(crate) struct HostServices {
     /// Where the plugin was copied from.
     file: PathBuf,
     epoch: Instant,
+    levels: LogLevels,
 }
 
 impl HostServices {
     /// For an instance that has this session, of a plugin that was copied from this file, in a host
-    /// that began at `epoch`.
+    /// that began at `epoch` and writes what is of these levels.
     pub(crate) fn new(
         session: Arc<Session>,
         file: PathBuf,
         resources: &Arc<KeptResources>,
         epoch: Instant,
+        levels: LogLevels,
     ) -> Arc<Self> {
         let resources = resources.of(session.plugin().clone());
-        Arc::new(HostServices { session, resources, file, epoch })
+        Arc::new(HostServices { session, resources, file, epoch, levels })
     }
 
     /// What the instance may do towards the host.
@@ -62,6 +65,11 @@ impl HostServices {
     /// How long ago the host began.
     pub(crate) fn now(&self) -> Duration {
         self.epoch.elapsed()
+    }
+
+    /// What is written of the log.
+    pub(crate) fn levels(&self) -> &LogLevels {
+        &self.levels
     }
 
     /// The instance is there and becomes live; see [`Session::attach`].

@@ -24,6 +24,7 @@ use ksi_worker_protocol::life;
 use super::{error::DeployError, policy::Policies, prepare::Candidate};
 use crate::{
     crash::{self, About, Journal, Noted},
+    log_levels::LogLevels,
     plugin::{
         file::manifest::{Built, HandlerManifest, Manifest},
         instance::{
@@ -56,6 +57,8 @@ pub(crate) struct Activation {
     pub(crate) resources: Arc<KeptResources>,
     /// When the host started.
     pub(crate) epoch: Instant,
+    /// What is written of the log.
+    pub(crate) levels: LogLevels,
     pub(crate) configs: Configs,
     pub(crate) policies: Policies,
     /// Who lives in a process of its own.
@@ -283,7 +286,8 @@ impl Activation {
         let (router, limits) = (self.router.clone(), self.limits.clone());
         let plugin = manifest.name.as_str().into();
         let session = Session::new(plugin, generation, router, limits, gated);
-        HostServices::new(session, file.to_owned(), &self.resources, self.epoch)
+        let (file, levels) = (file.to_owned(), self.levels.clone());
+        HostServices::new(session, file, &self.resources, self.epoch, levels)
     }
 
     /// Ends the processes that plugins live in: the host stops, and all of them were let go.

@@ -1,5 +1,7 @@
 //! Why a file does not become the live generation of a plugin: one variant a failed step.
 
+mod code;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ksi_abi::NameError;
@@ -388,11 +390,8 @@ impl DeployError {
     pub(crate) fn config_code(&self) -> &str {
         match self {
             DeployError::Config { code, .. } => code,
-            DeployError::Secret { .. } => "no_secret",
-            DeployError::Init { .. } => "not_initialized",
-            DeployError::InitTimedOut { .. } => "timed_out",
             DeployError::Reinstated { source, .. } => source.config_code(),
-            _ => "not_replaced",
+            other => other.code(),
         }
     }
 

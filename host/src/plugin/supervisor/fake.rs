@@ -105,6 +105,7 @@ fn spawner(router: &Arc<ksi_kernel::router::Router>) -> Spawner {
         link: LinkLimits { frame: 1 << 20, payload: 1 << 20, state: 1 << 20, asks: 10 },
         limits: Default::default(),
         clock_zero: 0,
+        levels: crate::log_levels::LogLevels::of_subscriber(),
         downs,
     }
 }
@@ -198,6 +199,7 @@ impl Stage {
                 },
                 resources: KeptResources::new(1),
                 epoch: Instant::now(),
+                levels: spawner.levels.clone(),
                 configs: Configs::new(Default::default()),
                 policies: policies.clone(),
                 isolation: ProcessResidences {

@@ -126,6 +126,8 @@ pub(crate) type LiveGeneration = (Arc<str>, u64);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RefusedFile {
     pub(crate) reason: String,
+    /// What kind of reason that is.
+    pub(crate) code: &'static str,
     /// It would have become this plugin, which another file is.
     pub(crate) duplicate_of: Option<Arc<str>>,
     /// It is this plugin, whose `initialize` did not give an instance.

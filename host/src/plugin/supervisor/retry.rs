@@ -116,7 +116,8 @@ impl Supervisor {
             match live.and_then(|(name, _)| registry.plugins.get_mut(&name)) {
                 Some(plugin) => plugin.last_error = Some(reason.clone()),
                 None => {
-                    let refused = RefusedFile { reason: reason.clone(), ..RefusedFile::default() };
+                    let (reason, code) = (reason.clone(), "quarantined");
+                    let refused = RefusedFile { reason, code, ..RefusedFile::default() };
                     registry.refuse(file, refused);
                 }
             }
@@ -162,7 +163,8 @@ impl Supervisor {
                 None
             }
         };
-        tracing::error!(file = %file.display(), "{reason}{}", what_next(&error, due));
+        let code = error.code();
+        tracing::error!(file = %file.display(), code, "{reason}{}", what_next(&error, due));
         let info = self.write_down(file, &error, &reason);
         self.try_again(file, due);
         match info {
@@ -241,7 +243,8 @@ impl Supervisor {
                 }
                 _ => None,
             };
-            let refused = RefusedFile { reason: reason.to_owned(), duplicate_of, not_initialized };
+            let (reason, code) = (reason.to_owned(), error.code());
+            let refused = RefusedFile { reason, code, duplicate_of, not_initialized };
             registry.refuse(file, refused);
         }
         info

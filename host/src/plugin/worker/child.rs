@@ -346,6 +346,8 @@ impl InstanceLife {
         let host = HostRef::new(self.host.clone());
         match self.runtime.block_on(library::create(plugin.module, host, config)) {
             Ok(instance) => {
+                // It may be another one than when it began.
+                instance.log_level_changed();
                 let _none = self.host.set_instance(Some(instance));
                 let _ = self.host.out.put_now(FromWorker::Created, id);
             }

@@ -22,8 +22,8 @@ use std::{
     io,
     os::unix::net::UnixStream as StdUnixStream,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -52,6 +52,7 @@ use self::{
 };
 pub(crate) use self::{confined::Confined, services::WorkerHost};
 use super::process::{Death, NewProcess, WorkerProcess};
+use crate::log_levels::Follower;
 
 /// Where a call goes that its process was not there for any more.
 #[derive(Clone)]
@@ -115,6 +116,26 @@ pub(crate) struct Link {
     /// Handlers of subscriptions that may block their thread, with how many there are of each.
     blocking: Lock<HashMap<u64, usize>>,
     next: watch::Sender<Next>,
+    /// The level of the log that it was told last.
+    log_level: AtomicU8,
+}
+
+/// In place of a level that was told to a process which has not opened its file: it is told then.
+const NOT_OPENED: u8 = u8::MAX;
+
+/// Tells a process of the level of the log.
+struct Listens(Weak<Link>);
+
+impl Follower for Listens {
+    fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    fn levels_changed(&self) {
+        if let Some(link) = self.0.upgrade() {
+            link.tell_log_level();
+        }
+    }
 }
 
 impl Link {
@@ -145,6 +166,7 @@ impl Link {
             dead: OnceLock::new(),
             blocking: Lock::default(),
             next: watch::Sender::new(Next::Unknown),
+            log_level: AtomicU8::new(NOT_OPENED),
         });
         let (reading, writing) = (link.clone(), link.clone());
         let written = router.workers().spawn(async move {
@@ -205,6 +227,7 @@ impl Link {
     /// # Errors
     /// Why it is not.
     pub(crate) async fn open(&self, open: &life::Open) -> Result<Vec<u8>, NotOpened> {
+        self.log_level.store(open.level, Ordering::Relaxed);
         let open = open.to_json();
         let opened = self.ask(|id, to| FromHost::Open(Payload::Bytes(&open)).put(id, to)).await;
         match opened {
@@ -220,10 +243,19 @@ impl Link {
     ///
     /// # Errors
     /// For people.
-    pub(crate) async fn create(&self, host: WorkerHost, config: &[u8]) -> Result<(), String> {
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        host: WorkerHost,
+        config: &[u8],
+    ) -> Result<(), String> {
+        let services = host.services.clone();
         if self.host.set(host).is_err() {
             return Err("an instance was made in this process already".to_owned());
         }
+        let listens = Listens(Arc::downgrade(self));
+        services.levels().follow(services.session().plugin().clone(), Arc::new(listens));
+        // They may have changed since it was opened.
+        self.tell_log_level();
         match self.ask(|id, to| FromHost::Create(Payload::Bytes(config)).put(id, to)).await {
             CallOutcome::NoReply => Ok(()),
             other => Err(reason_of(other)),
@@ -251,6 +283,17 @@ impl Link {
     pub(crate) fn tell(&self, frame: FromHost<'_>) {
         // Those that are told have no payload, so they are never too long.
         let _ = self.outbox.put(true, |to| frame.put(0, to));
+    }
+
+    /// Tells it the level of the log that the host listens to, if that is another one by now.
+    pub(super) fn tell_log_level(&self) {
+        let Some(host) = self.host.get() else { return };
+        let level = host.services.levels().most_of_plugin(host.services.session().plugin());
+        let told = self.log_level.load(Ordering::Relaxed);
+        if told != NOT_OPENED && told != level {
+            self.log_level.store(level, Ordering::Relaxed);
+            self.tell(FromHost::Level(level));
+        }
     }
 
     /// Tells it that events come to its instance from here on.

@@ -24,15 +24,17 @@ use super::{
     process::{Death, GroupPolicy, Processes, Program},
     spares::Spares,
 };
-use crate::plugin::{
-    file::manifest::{HandlerManifest, Manifest, StateManifest},
-    instance::{
-        body::Body,
-        configs::PluginConfig,
-        log,
-        residence::{Creation, NotMade, ProcessInfo, Residence, Vacated},
-        services::HostServices,
-        signals::Handled,
+use crate::{
+    log_levels::LogLevels,
+    plugin::{
+        file::manifest::{HandlerManifest, Manifest, StateManifest},
+        instance::{
+            body::Body,
+            configs::PluginConfig,
+            residence::{Creation, NotMade, ProcessInfo, Residence, Vacated},
+            services::HostServices,
+            signals::Handled,
+        },
     },
 };
 
@@ -49,6 +51,8 @@ pub(crate) struct Spawner {
     pub(crate) limits: life::Limits,
     /// What `CLOCK_MONOTONIC` showed when the host's clock was zero, in nanoseconds.
     pub(crate) clock_zero: u64,
+    /// What is written of the log.
+    pub(crate) levels: LogLevels,
     /// Who follows up on ends.
     pub(crate) downs: tokio::sync::mpsc::UnboundedSender<Down>,
 }
@@ -152,7 +156,7 @@ impl WorkerResidence {
             path: path.as_os_str().as_bytes().to_vec(),
             file: file.as_os_str().as_bytes().to_vec(),
             trial: false,
-            level: log::max_level(),
+            level: spawner.levels.most_of_plugin(&manifest.name),
             clock_zero: spawner.clock_zero,
             limits: spawner.limits.clone(),
             ..told

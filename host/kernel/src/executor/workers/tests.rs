@@ -28,7 +28,7 @@ async fn what_a_thread_that_is_to_leave_has_not_returned_from_is_told_until_it_r
     let (release, stuck) = mpsc::channel::<()>();
     let (entered, inside) = mpsc::channel();
     let blocked = workers.spawn(async move {
-        slot::polling(7, 42, None, &mut false, || {
+        slot::polling(7, slot::EventNumbers { number: 42, root: 42 }, None, &mut false, || {
             let _ = entered.send(());
             let _ = stuck.recv();
         });

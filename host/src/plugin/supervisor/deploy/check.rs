@@ -70,11 +70,13 @@ impl From<&Checked> for CheckedFile {
                 // A manifest is text, numbers and lists of them.
                 plugin: serde_json::to_value(&it.manifest).ok(),
                 remarks: it.remarks.clone(),
+                code: None,
                 reason: None,
             },
             Err(error) => CheckedFile {
                 file,
                 ok,
+                code: Some(error.code().to_owned()),
                 reason: Some(with_causes(error).to_string()),
                 ..CheckedFile::default()
             },

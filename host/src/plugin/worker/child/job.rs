@@ -127,7 +127,12 @@ impl Job {
             Job::Cancel => host.calls.cancel(id),
             Job::Answer(answer) => host.answered(id, answer),
             Job::Watched(step) => host.watches.show(id, step),
-            Job::Level(level) => host.set_level(level),
+            Job::Level(level) => {
+                host.set_level(level);
+                if let Some(instance) = host.instance() {
+                    instance.log_level_changed();
+                }
+            }
             Job::Ping => {
                 let stats = host.stats().to_json();
                 let _ = host.out.put(FromWorker::Stats(Payload::Bytes(&stats)), 0);

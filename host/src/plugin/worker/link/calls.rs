@@ -12,8 +12,10 @@ use std::{
 use ksi_abi::Counted;
 use ksi_kernel::{call::outcome::CallOutcome, event::Event, lock::Lock};
 use tokio::sync::{Notify, oneshot};
+use tracing::Span;
 
 use super::outbox::Position;
+use crate::plugin::instance::log::span_of_emitter;
 
 /// Contexts of calls that are over and kept by the plugin all the same. What is emitted in further
 /// ones has no parent.
@@ -56,6 +58,8 @@ struct GoingOn {
     given_up: Option<Instant>,
     /// Where its frame ends, once that is known.
     end: Option<Position>,
+    /// The span that its emitter is in.
+    span: Option<Box<Span>>,
 }
 
 impl GoingOn {
@@ -85,7 +89,8 @@ impl Calls {
         let (done, ending) = oneshot::channel();
         // Where one ends that is no call of a handler makes no difference.
         let end = event.is_none().then_some(0);
-        let going_on = GoingOn { event, done: Some(done), given_up: None, end };
+        let span = event.as_ref().and_then(|_| span_of_emitter());
+        let going_on = GoingOn { event, done: Some(done), given_up: None, end, span };
         let mut state = self.state();
         if state.dead.is_some() {
             return None;
@@ -155,6 +160,11 @@ impl Calls {
         let state = self.state();
         let going_on = state.going_on.get(&number).and_then(|call| call.event.as_ref());
         going_on.or_else(|| state.kept.get(&number)).cloned()
+    }
+
+    /// The span that whoever emitted the event of a call was in, while the call goes on.
+    pub(super) fn span_of_emitter(&self, number: u64) -> Option<Span> {
+        self.state().going_on.get(&number)?.span.as_deref().cloned()
     }
 
     /// Ends all that goes on in this way; but what was not written in full, and all that is begun

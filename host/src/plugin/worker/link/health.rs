@@ -12,7 +12,6 @@ use std::{
 use ksi_worker_protocol::FromHost;
 
 use super::Link;
-use crate::plugin::instance::log;
 
 /// How often it is looked at, at the least.
 const OFTEN: Duration = Duration::from_secs(1);
@@ -27,7 +26,6 @@ pub(crate) struct Health {
 impl Health {
     /// Looks after a worker until it is gone. Where there are timers.
     pub(crate) async fn look_after(self, link: Weak<Link>) {
-        let mut level = log::max_level();
         let pause = (self.stuck / 4).clamp(Duration::from_millis(10), OFTEN);
         loop {
             tokio::time::sleep(pause).await;
@@ -39,11 +37,8 @@ impl Health {
                 link.process.kill(&reason);
                 return;
             }
-            // It was told the first one when it began.
-            let now = log::max_level();
-            if std::mem::replace(&mut level, now) != now {
-                link.tell(FromHost::Level(now));
-            }
+            // Whoever changes it otherwise than here tells nobody.
+            link.tell_log_level();
             link.tell(FromHost::Ping);
         }
     }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use ksi_abi::{
-    Attribute, Buffer, Content, EmitOptions, EventObject, LogRecord, Refusal, RefusalCode,
-    ReplyForm, SpanRecord, Start, To, Value, host::SpanStep,
+    Attribute, Buffer, Content, EmitOptions, LogRecord, Refusal, RefusalCode, ReplyForm,
+    SpanRecord, Start, To, Value, host::SpanStep,
 };
 use ksi_kernel::{
     lock::Lock,
@@ -167,8 +167,10 @@ impl Link {
                     fields: line.fields.into(),
                     extensions: Default::default(),
                 };
-                let event = self.calls.event(line.call).map(|event| event.view().id);
-                log::line_of(host.session().plugin(), event, &record);
+                let event = self.calls.event(line.call).map(|event| event.numbers());
+                self.span_around(host, line.call, line.span).in_scope(|| {
+                    log::line_of(&host.services, event, &record);
+                });
             }
             FromWorker::Span(span) => self.open_span(host, id, &span),
             FromWorker::SpanEnd => {
@@ -233,6 +235,10 @@ impl Link {
             self.too_many_asks(id);
             return Ok(());
         }
+        // Whoever handles it writes within the span that the worker was called in.
+        let around = log::is_any_span_open().then(|| self.calls.span_of_emitter(call)).flatten();
+        let around = around.unwrap_or_else(tracing::Span::none);
+        let _around = around.enter();
         // The first poll is done here. What is not ready by then is polled once more, by a task.
         let cx = &mut Context::from_waker(Waker::noop());
         let link = self.clone();
@@ -358,11 +364,21 @@ impl Link {
             fields: span.fields.into(),
             extensions: Default::default(),
         };
-        let number = host.names.open.open(host.session().plugin(), &record);
+        let around = self.span_around(host, span.call, span.parent);
+        let open = || host.names.open.open(&host.services, &record);
+        let number = around.in_scope(open);
         if number > 0 {
             let same = host.names.spans.lock().insert(id, number);
             same.into_iter().for_each(|number| host.names.open.step(number, SpanStep::Close));
         }
+    }
+
+    /// The span that something of the worker lies in: this one of its own, or else the one that
+    /// whoever waits for this call is in.
+    fn span_around(&self, host: &WorkerHost, call: u64, own: u64) -> tracing::Span {
+        let number = host.names.spans.lock().get(&own).copied();
+        let own = number.and_then(|number| host.names.open.get(number));
+        own.or_else(|| self.calls.span_of_emitter(call)).unwrap_or_else(tracing::Span::none)
     }
 
     fn answer(&self, id: u64, frame: FromHost<'_>) {

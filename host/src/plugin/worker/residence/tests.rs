@@ -31,6 +31,7 @@ fn spawner(processes: &Arc<Processes>) -> Arc<Spawner> {
         link: LinkLimits { frame: FRAME_LIMIT, payload: 1 << 20, state: 1 << 20, asks: 9 },
         limits: life::Limits::default(),
         clock_zero: 0,
+        levels: crate::log_levels::LogLevels::of_subscriber(),
         downs,
     })
 }

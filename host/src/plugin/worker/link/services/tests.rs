@@ -59,7 +59,8 @@ async fn worker_that_says(hello: &Hello, asks: usize) -> Worker {
     let (plugin, limits) = ("p".into(), SessionLimits::default());
     let session = Session::new(plugin, 1, router, limits, true);
     let (resources, now) = (KeptResources::new(1), Instant::now());
-    let services = HostServices::new(session, "/p.so".into(), &resources, now);
+    let levels = crate::log_levels::LogLevels::of_subscriber();
+    let services = HostServices::new(session, "/p.so".into(), &resources, now, levels);
     let host = WorkerHost::new(services, None, Box::new(|_, _| ()));
     let link = worker.link.clone();
     let created = tokio::spawn(async move { link.create(host, b"{}").await });
