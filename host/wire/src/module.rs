@@ -146,6 +146,7 @@ pub struct Overview {
     /// Why its file, or its last replacement, did not become live.
     pub last_error: Option<String>,
     /// How it does lately.
+    #[serde(skip_serializing_if = "Lately::is_nothing")]
     pub lately: Lately,
     /// Events that it requires and nobody handles.
     pub missing: Vec<String>,

@@ -2,9 +2,9 @@
 //! poll would cost more than most polls.
 //!
 //! The watchdog looks at each worker every few milliseconds. What the worker's thread has run since
-//! the look before is put down to the handler whose call it polls at that moment, or to nobody. Over
-//! many looks that is right on average: what was seen in `n` looks is off by one part in `√n`, more
-//! or less.
+//! the look before is put down to the handler whose call it polls at that moment, or to nobody.
+//! Over many looks that is right on average: what was seen in `n` looks is off by one part in `√n`,
+//! more or less.
 
 use std::{
     collections::HashMap,

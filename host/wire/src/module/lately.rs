@@ -19,6 +19,13 @@ pub struct Lately {
     pub latency: Option<Latency>,
 }
 
+impl Lately {
+    /// Whether nothing is known, as in an older host.
+    pub(super) fn is_nothing(&self) -> bool {
+        *self == Lately::default()
+    }
+}
+
 /// The last call that did not end well.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

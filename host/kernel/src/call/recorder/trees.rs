@@ -18,8 +18,8 @@ const WATCHED: usize = 64;
 /// and how long after one of a handler the next one of the same handler is.
 const AT_LEAST: u64 = 1_000_000_000;
 const OF_HANDLER: u64 = 100_000_000;
-/// Calls of one root event that are kept: nobody reads more, and a root event that goes on for hours
-/// would take the place of all others.
+/// Calls of one root event that are kept: nobody reads more, and a root event that goes on for
+/// hours would take the place of all others.
 const OF_ROOT: usize = 1_024;
 /// And how long one is watched at the most.
 const AT_MOST: u64 = 30_000_000_000;
