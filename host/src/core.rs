@@ -93,10 +93,9 @@ impl Core {
         settings: Arc<Settings>,
         router: Arc<Router>,
         supervisor: Arc<Supervisor>,
-        history: Arc<History>,
+        (history, levels): (Arc<History>, LogLevels),
         (stop, start_up): (StopHandle, StartUp),
         started: Instant,
-        levels: LogLevels,
     ) -> Arc<Self> {
         Arc::new(Core {
             router,

@@ -355,10 +355,9 @@ impl HostBuilder {
             settings,
             router,
             supervisor,
-            history,
+            (history, levels),
             (stop, start_up),
             started,
-            levels,
         );
         let weak = Arc::downgrade(&core);
         let told = move |call| {
