@@ -22,6 +22,7 @@ const PARTS: &[&str] = &[
     "plugin-api/harness/src",
     "plugins/state/src",
     "plugins/completion/src",
+    "plugins/http/src",
     "plugins/transformers/src",
 ];
 
@@ -38,6 +39,15 @@ const BEFORE: &[&str] = &[
     "const CODE: &str = ",
     "const REJECTED: &str = ",
     "failure_of_host(&event, ",
+    "Refused::new(StatusCode::BAD_REQUEST, ",
+    "Refused::new(StatusCode::FORBIDDEN, ",
+    "Refused::new(StatusCode::METHOD_NOT_ALLOWED, ",
+    "Refused::new(StatusCode::NOT_FOUND, ",
+    "Refused::new(StatusCode::PAYLOAD_TOO_LARGE, ",
+    "Refused::new(StatusCode::REQUEST_TIMEOUT, ",
+    "Refused::new(StatusCode::SERVICE_UNAVAILABLE, ",
+    "Refused::new(StatusCode::UNAUTHORIZED, ",
+    "return refused(",
     "let (code, message) = (",
 ];
 

@@ -7,6 +7,7 @@
 mod answers;
 mod command;
 mod files;
+mod http;
 mod outcomes;
 mod plugins;
 
@@ -59,6 +60,7 @@ pub const GROUPS: &[Group] = &[
     Group { title: "Exit codes", codes: command::EXITS },
     Group { title: "Modules of Python", codes: plugins::PYTHON },
     Group { title: "The plugins that come with ksi", codes: plugins::CODES },
+    Group { title: "What the plugin http answers", codes: http::CODES },
     Group { title: "The test harness", codes: plugins::HARNESS },
 ];
 
