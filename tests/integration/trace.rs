@@ -105,6 +105,10 @@ fn calls_are_found_by_time_event_plugin_and_outcome() {
     host.client().emit("chaos:count", json!({}));
     let slow = host.ksi(&["trace", "--slow", "20ms"]).ok();
     assert!(slow.contains("chaos:sleep") && !slow.contains("chaos:count"), "{slow}");
+    let all = host.ksi(&["trace", "--last", "1m"]).ok();
+    assert!(all.contains("chaos.count") && !all.contains("host."), "{all}");
+    let of_host = host.ksi(&["trace", "--plugin", "host"]).ok();
+    assert!(of_host.contains("host.router:calls") && !of_host.contains("chaos."), "{of_host}");
     let by_event = host.ksi(&["trace", "--event", "*:count"]).ok();
     assert!(by_event.contains("chaos.count") && !by_event.contains("chaos:sleep"), "{by_event}");
     let of_plugin = calls(&host, json!({"plugin": "chaos", "limit": 1}));

@@ -48,6 +48,8 @@ pub(crate) fn trace(common: &Common, args: Trace) -> Result<(), CommandFailure> 
         failed: args.failed,
         last_ms,
         limit,
+        // What is asked of the host to look at it is not what somebody looks for.
+        of_plugins: args.id.is_none() && args.plugin.is_none() && args.event.is_none(),
         plugin,
         root: args.id.clone(),
         ..AskCalls::default()

@@ -43,6 +43,7 @@ pub(super) fn register(core: &Arc<Core>) {
         .takes("at_least_ms", "float", false, "That took at least so many milliseconds")
         .takes("last_ms", "float", false, "That ended in the last so many milliseconds")
         .takes("event", "str", false, "Of events that match this pattern")
+        .takes("of_plugins", "bool", false, "Not of the host's own handlers")
         .takes("plugin", "str", false, "Of this plugin")
         .takes("limit", "int", false, "No more than the last so many; 1000 by default")
         .takes("after", "str", false, "That ended after the reply that this cursor is of");
@@ -85,6 +86,7 @@ async fn all_calls(core: Arc<Core>, asked: AskCalls) -> Result<Calls, Failure> {
     query.at_least = asked.at_least_ms.map(milliseconds).transpose()?;
     query.since = since(asked.last_ms)?;
     query.event = pattern(asked.event.as_deref())?;
+    query.of_plugins = asked.of_plugins;
     query.plugin = asked.plugin;
     query.most = Some(limit);
     // Of what ends from here on nothing is missed by whoever goes on with this cursor.

@@ -28,7 +28,7 @@ pub(crate) struct Trace {
     /// Only of events that match this pattern
     #[arg(long, value_name = "PATTERN")]
     pub(crate) event: Option<String>,
-    /// Only of this plugin; `host` for the host's own handlers
+    /// Only of this plugin; `host` for the host's own handlers, which are left out otherwise
     #[arg(long, value_name = "NAME")]
     pub(crate) plugin: Option<String>,
     /// Only what ended in so long

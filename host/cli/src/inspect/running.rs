@@ -27,7 +27,7 @@ pub(super) fn running(inspected: &Inspect, now: SystemTime) -> String {
         ("events", Some(plugin::equation(&overview.counts))),
         ("since swap", of_generation),
         ("lately", plugin::lately(&overview.lately)),
-        ("last failure", plugin::last_failure(&overview.lately, now)),
+        ("failed last", plugin::last_failure(&overview.lately, now)),
         ("replaced", plugin::replaced(overview)),
         ("persisted", persisted.or(nothing)),
         ("state", plugin::not_kept(overview, now)),

@@ -80,6 +80,8 @@ pub struct CallQuery {
     pub event: Option<Pattern>,
     /// Of this plugin.
     pub plugin: Option<String>,
+    /// Of plugins alone, and events that nobody handled: what the host itself answers is left out.
+    pub of_plugins: bool,
     /// No more than the last so many.
     pub most: Option<usize>,
 }
@@ -141,7 +143,10 @@ impl Router {
             let of_plugin = query.plugin.as_deref().is_none_or(|plugin| {
                 names.handler(call.key()).is_some_and(|handler| *handler.0 == *plugin)
             });
+            let is_of_host = query.of_plugins
+                && names.handler(call.key()).is_some_and(|handler| handler.0.is_empty());
             of_plugin
+                && !is_of_host
                 && query.event.as_ref().is_none_or(|pattern| {
                     names.pair(call.pair()).is_some_and(|(_, event)| pattern.matches(&event))
                 })

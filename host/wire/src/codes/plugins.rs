@@ -156,4 +156,10 @@ pub(super) const HARNESS: &[Code] = &[
         "A harness that is older than ksi-plugin-api.",
         "Use both of one version.",
     ),
+    Code::new(
+        "made_anew",
+        "The plugin of the test takes no other configuration while it lives.",
+        "It has no `#[configure]`: a host replaces it when its table changes.",
+        "Make another harness with the configuration, or give the plugin a `#[configure]`.",
+    ),
 ];

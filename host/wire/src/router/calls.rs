@@ -26,6 +26,9 @@ pub struct AskCalls {
     /// No more than the last so many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
+    /// Of plugins alone, and events that nobody handled: what the host itself answers is left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub of_plugins: bool,
     /// Of this plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
