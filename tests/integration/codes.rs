@@ -47,7 +47,7 @@ const BEFORE: &[&str] = &[
     "Refused::new(StatusCode::REQUEST_TIMEOUT, ",
     "Refused::new(StatusCode::SERVICE_UNAVAILABLE, ",
     "Refused::new(StatusCode::UNAUTHORIZED, ",
-    "return refused(",
+    "return conflict(",
     "let (code, message) = (",
 ];
 

@@ -190,12 +190,12 @@ impl Connection {
         patterns: Vec<String>,
         after: Option<&str>,
     ) -> Result<String, Refused> {
-        let refused = |code, text: String| Err(Refused::new(StatusCode::CONFLICT, code, text));
+        let conflict = |code, text: String| Err(Refused::new(StatusCode::CONFLICT, code, text));
         if self.watches.iter().any(|(known, _)| known == id) {
-            return refused("known_id", format!("{id} is looked at already"));
+            return conflict("known_id", format!("{id} is looked at already"));
         }
         if self.watches.len() >= WATCHES {
-            return refused(
+            return conflict(
                 "too_many_watches",
                 format!("{WATCHES} are looked at, and no more may be"),
             );
