@@ -45,6 +45,10 @@ fn a_chain_of_events_is_one_tree_with_what_failed_in_it() {
         let inner = json!({"event": event, "data": {}});
         host.client().emit("chaos:emit", json!({"event": "chaos:emit", "data": inner}));
         let tree = host.ksi(&["trace", &root_of(&host, event)]).ok();
+        // The number of any other event of the chain does as well.
+        let calls = calls(&host, json!({"event": event})).calls;
+        let inner = &calls.last().unwrap().event_id;
+        assert_eq!(host.ksi(&["trace", inner]).ok(), tree);
         without_times(&tree)
     };
     assert_eq!(

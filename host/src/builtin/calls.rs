@@ -38,7 +38,7 @@ pub(super) fn register(core: &Arc<Core>) {
         "Calls that have ended, as far as they are kept: whose, when, how long and how they ended.",
     );
     let calls = calls
-        .takes("root", "str", false, "Of this root event")
+        .takes("root", "str", false, "Of this event, and of all others of its chain")
         .takes("failed", "bool", false, "That did not end well")
         .takes("at_least_ms", "float", false, "That took at least so many milliseconds")
         .takes("last_ms", "float", false, "That ended in the last so many milliseconds")
@@ -81,7 +81,8 @@ async fn all_calls(core: Arc<Core>, asked: AskCalls) -> Result<Calls, Failure> {
         EventId::parse(root).ok_or_else(no_number)
     });
     let mut query = CallQuery::default();
-    query.root = root.transpose()?;
+    // Whoever has the number of any event of a chain means all of it.
+    query.root = root.transpose()?.map(|event| router.recorded_root(event).unwrap_or(event));
     query.failed = asked.failed;
     query.at_least = asked.at_least_ms.map(milliseconds).transpose()?;
     query.since = since(asked.last_ms)?;
@@ -192,7 +193,7 @@ fn microseconds(time: SystemTime) -> u64 {
 
 fn milliseconds(ms: f64) -> Result<Duration, Failure> {
     Duration::try_from_secs_f64(ms / 1e3).map_err(|_| {
-        Failure::new("invalid_payload", format_args!("{ms} is no time in milliseconds"))
+        Failure::new("invalid_payload", format_args!("{ms:e} is no time in milliseconds"))
     })
 }
 

@@ -157,6 +157,12 @@ impl Router {
         self.named(&wanted)
     }
 
+    /// The first event of the chain that this one is of, if a call of it is known.
+    pub fn recorded_root(&self, event: EventId) -> Option<EventId> {
+        let calls = self.recorder.calls(|call| call.event() == event.number());
+        calls.first().map(|call| EventId::of_number(call.root()))
+    }
+
     /// Those that ended since; and how many more did, which are not known any more.
     pub fn recorded_since(&self, cursor: &mut Cursor) -> (Vec<RecordedCall>, u64) {
         let (calls, missed) = self.recorder.calls_since(cursor);

@@ -32,7 +32,7 @@ pub struct AskCalls {
     /// Of this plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
-    /// Of this root event.
+    /// Of this event, and of all others of its chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
 }
